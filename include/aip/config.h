@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AIP_CONFIG_H
+#define AIP_CONFIG_H
+/* Glue: configuration as httpd holds it. Per-directory structs are merged for each request; targets are shared by all
+ * merges and never change after start. */
+
+#include <httpd.h>
+#include <http_config.h>
+
+#include <apr_hash.h>
+
+#include "aip/balance.h"
+#include "aip/embeddings.h"
+#include "aip/endpoint.h"
+#include "aip/fields.h"
+#include "aip/model2vec.h"
+#include "aip/provider.h"
+
+extern module AP_MODULE_DECLARE_DATA ai_proxy_adv_module;
+
+/** One <AITarget>. */
+typedef struct aip_target_t {
+    const char *name;
+    aip_target_fields_t f;
+    const char *provider_name;
+    const aip_provider_t *provider;
+    aip_endpoint_t *endpoint;
+    int body_param; /**< index of its credential parameter among the chat's extra members, or -1 */
+} aip_target_t;
+
+/** The targets of one section, in order, and what follows from them. */
+typedef struct aip_targets_t {
+    int n;
+    aip_target_t **list;
+    apr_array_header_t *array;  /**< behind list while the section is read */
+    const char *where;          /**< "file:line" of the first */
+    aip_span_t extra[AIP_CHAT_EXTRA_MAX]; /**< names of body credentials */
+    size_t n_extra;
+    aip_routes_t *routes;
+    aip_wheel_t *all, **by_route; /**< by_route: one per route */
+    volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
+} aip_targets_t;
+
+typedef struct aip_dir_conf_t {
+    aip_location_fields_t f;
+    aip_targets_t *targets;
+    aip_target_t *inside; /**< not NULL in the vector of an <AITarget> */
+    bool registered;
+} aip_dir_conf_t;
+
+/** A section that holds directives of ours, for the checks at the end of the configuration. */
+typedef struct aip_section_t {
+    aip_dir_conf_t *dir;
+    server_rec *server;
+    const char *path;  /**< of a plain <Location>, "" at server level, NULL for a pattern or <If> */
+    const char *where; /**< "file:line" */
+} aip_section_t;
+
+/** A gateway whose configuration has been checked: merged as a request to its path would see it. */
+typedef struct aip_gateway_t {
+    const aip_dir_conf_t *conf;
+    server_rec *server;
+    const char *where;
+} aip_gateway_t;
+
+/** All that the configuration declares; one per configuration read, in pconf. */
+typedef struct aip_registry_t {
+    apr_array_header_t *sections;  /**< aip_section_t */
+    apr_array_header_t *targets;   /**< aip_targets_t *, all lists */
+    apr_array_header_t *endpoints; /**< aip_endpoint_t * */
+    apr_array_header_t *gateways;  /**< aip_gateway_t, filled by aip_check_config() */
+    apr_hash_t *models;            /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
+} aip_registry_t;
+
+extern aip_registry_t *aip_registry;
+
+void *aip_config_create_dir(apr_pool_t *pool, char *path);
+void *aip_config_merge_dir(apr_pool_t *pool, void *base, void *add);
+int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
+extern const command_rec aip_commands[];
+
+/** Remembers the section that a directive stands in. */
+void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir);
+
+/** <AITarget name>. */
+const char *aip_section_target(cmd_parms *cmd, void *dir, const char *args);
+
+/** check_config hook: cross-field rules, embedder models. Errors are logged with their place and stop the start. */
+int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+
+/** Directory of a local embedding model: an absolute path, or a name below the installed models. */
+const char *aip_model_dir(const char *name, apr_pool_t *pool);
+
+/** Merges what the section at a vector's module slot would be at request time. */
+static inline const aip_dir_conf_t *aip_dir_conf(const request_rec *r)
+{
+    return ap_get_module_config(r->per_dir_config, &ai_proxy_adv_module);
+}
+
+#endif

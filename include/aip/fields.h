@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AIP_FIELDS_H
+#define AIP_FIELDS_H
+/* The table of all directives: one row = one directive = one field of the configuration. From it come the structs, the
+ * defaults, the command table, the checks of values, the merge, the reference configuration and docs/directives.md.
+ *
+ * X(kind, member, directive, field, default, low, high, words, flags, help)
+ *   kind     how the argument is read and what type the member has, see aip_kind_e
+ *   field    path in Kong's AI Proxy Advanced; "-" marks an extension of ours
+ *   default  as it would be written in the configuration; NULL: unset
+ *   low/high range of a number, both inclusive
+ *   words    allowed words, separated by '|'; the member holds the index (ENUM) or a bit mask of indexes (SET)
+ */
+
+#include "aip/chat.h"
+#include <apr_tables.h>
+
+typedef enum aip_kind_e {
+    AIP_KIND_FLAG,  /**< On|Off -> int */
+    AIP_KIND_INT,   /**< whole number -> apr_int64_t */
+    AIP_KIND_NUM,   /**< JSON number -> aip_number_t */
+    AIP_KIND_STR,   /**< one argument -> const char * */
+    AIP_KIND_ENUM,  /**< one of the words -> int */
+    AIP_KIND_SET,   /**< one or more of the words -> unsigned */
+    AIP_KIND_LIST,  /**< one argument, directive may be repeated -> apr_array_header_t * of const char * */
+    AIP_KIND_SCOPE  /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
+} aip_kind_e;
+
+/** A number and its spelling, which is what goes into JSON. */
+typedef struct aip_number_t {
+    double value;
+    const char *json;
+} aip_number_t;
+
+typedef struct aip_prompt_rule_t {
+    aip_prompt_scope_e scope;
+    int count;
+} aip_prompt_rule_t;
+
+#define AIP_TYPE_FLAG int
+#define AIP_TYPE_INT apr_int64_t
+#define AIP_TYPE_NUM aip_number_t
+#define AIP_TYPE_STR const char *
+#define AIP_TYPE_ENUM int
+#define AIP_TYPE_SET unsigned
+#define AIP_TYPE_LIST apr_array_header_t *
+#define AIP_TYPE_SCOPE aip_prompt_rule_t
+
+#define AIP_F_SECRET 1u /**< value is never shown */
+#define AIP_F_VAULT 2u  /**< value may hold {vault://...} references */
+#define AIP_F_ONCE 4u   /**< a second time in one section is an error */
+
+#define AIP_MS_MAX 2147483646.0
+#define AIP_SIZE_MAX 1073741824.0
+
+/* Order of the words matters: the enums below name the indexes. */
+#define AIP_WORDS_CRITERIA                                                                                             \
+    "error|timeout|invalid_header|http_403|http_404|http_429|http_500|http_502|http_503|http_504|non_idempotent"
+
+// clang-format off
+#define AIP_LOCATION_FIELDS(X) \
+X(FLAG, enabled, "AIProxy", "-", "Off", 0, 0, NULL, 0, \
+  "Makes the section an AI gateway: every request below it is a chat for one of its targets.") \
+X(ENUM, llm_format, "AILlmFormat", "llm_format", "openai", 0, 0, "openai", 0, \
+  "Wire format that clients speak.") \
+X(INT, max_request_body_size, "AIMaxRequestBodySize", "max_request_body_size", "1048576", 0, AIP_SIZE_MAX, NULL, 0, \
+  "Longest request body in bytes; 0 leaves the limit to LimitRequestBody. A longer one is answered with 413.") \
+X(FLAG, model_name_header, "AIModelNameHeader", "model_name_header", "On", 0, 0, NULL, 0, \
+  "Adds the header X-LLM-Model: provider/model to successful answers.") \
+X(STR, model_name_header_name, "AIModelNameHeaderName", "-", "X-LLM-Model", 0, 0, NULL, 0, \
+  "Name of that header; X-Kong-LLM-Model for clients that come from Kong.") \
+X(ENUM, response_streaming, "AIResponseStreaming", "response_streaming", "allow", 0, 0, "allow|deny|always", 0, \
+  "allow: the client decides; deny: \"stream\": true is answered with 400; always: every answer is streamed.") \
+X(ENUM, client_model, "AIClientModel", "-", "ignore", 0, 0, "ignore|strict", 0, \
+  "What a client's \"model\" means: ignore routes whatever it says; strict refuses another name than the target's, as Kong does.") \
+X(ENUM, balancer_algorithm, "AIBalancerAlgorithm", "balancer.algorithm", "round-robin", 0, 0, "round-robin|semantic", 0, \
+  "How targets are ordered for a request: by weight, or by the distance of their description to the prompt.") \
+X(INT, balancer_retries, "AIBalancerRetries", "balancer.retries", "5", 0, 32767, NULL, 0, \
+  "Further targets that may be tried after the first one failed.") \
+X(INT, balancer_connect_timeout, "AIBalancerConnectTimeout", "balancer.connect_timeout", "60000", 1, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds to connect to a target, TLS included. Taken from the section that defines the targets.") \
+X(INT, balancer_read_timeout, "AIBalancerReadTimeout", "balancer.read_timeout", "60000", 1, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds until a target's response headers are complete, then between two reads.") \
+X(INT, balancer_write_timeout, "AIBalancerWriteTimeout", "balancer.write_timeout", "60000", 1, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds between two writes to a target.") \
+X(SET, balancer_failover_criteria, "AIBalancerFailoverCriteria", "balancer.failover_criteria", "error timeout", 0, 0, AIP_WORDS_CRITERIA, 0, \
+  "Outcomes after which the next target is tried. error, timeout and invalid_header move on after the request was sent only together with non_idempotent, because the first target may have billed it; before that, and for listed statuses, always.") \
+X(STR, embeddings_auth_header_name, "AIEmbeddingsAuthHeaderName", "embeddings.auth.header_name", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Name of the header that carries the embeddings provider's credential.") \
+X(STR, embeddings_auth_header_value, "AIEmbeddingsAuthHeaderValue", "embeddings.auth.header_value", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Full value of that header, sent verbatim, for instance \"Bearer {vault://env/OPENAI_API_KEY}\".") \
+X(ENUM, embeddings_auth_param_location, "AIEmbeddingsAuthParamLocation", "embeddings.auth.param_location", NULL, 0, 0, "query|body", 0, \
+  "Where the credential parameter goes.") \
+X(STR, embeddings_auth_param_name, "AIEmbeddingsAuthParamName", "embeddings.auth.param_name", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Name of a credential parameter.") \
+X(STR, embeddings_auth_param_value, "AIEmbeddingsAuthParamValue", "embeddings.auth.param_value", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Value of the credential parameter.") \
+X(FLAG, embeddings_auth_allow_override, "AIEmbeddingsAuthAllowOverride", "embeddings.auth.allow_override", "Off", 0, 0, NULL, 0, \
+  "On: a client's own header or query parameter of that name is used for its embeddings call. Off: no byte of a client's headers reaches the embeddings provider.") \
+X(ENUM, embeddings_model_provider, "AIEmbeddingsModelProvider", "embeddings.model.provider", NULL, 0, 0, "openai|azure|mistral|ollama|local", 0, \
+  "Who embeds: a provider that speaks OpenAI's embeddings API, or local (extension): in process, no network.") \
+X(STR, embeddings_model_name, "AIEmbeddingsModelName", "embeddings.model.name", NULL, 0, 0, NULL, 0, \
+  "Embedding model; with provider local the name of an installed model or a directory.") \
+X(STR, embeddings_model_options_upstream_url, "AIEmbeddingsModelOptionsUpstreamUrl", "embeddings.model.options.upstream_url", NULL, 0, 0, NULL, 0, \
+  "Full URL of the embeddings endpoint; required for azure and ollama.") \
+X(ENUM, embeddings_send_dimensions, "AIEmbeddingsSendDimensions", "-", "auto", 0, 0, "auto|on|off", 0, \
+  "Whether the request member dimensions is sent; auto: to text-embedding-3 models.") \
+X(INT, embeddings_timeout, "AIEmbeddingsTimeout", "-", "5000", 1, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds for one embeddings call on the request path, and for waiting until the references are there.") \
+X(ENUM, vectordb_strategy, "AIVectordbStrategy", "vectordb.strategy", "memory", 0, 0, "memory|redis", 0, \
+  "Where references are searched: in process (extension, the default), or in Redis with RediSearch.") \
+X(INT, vectordb_dimensions, "AIVectordbDimensions", "vectordb.dimensions", NULL, 1, 16384, NULL, 0, \
+  "Length of the vectors; may be left out with provider local.") \
+X(ENUM, vectordb_distance_metric, "AIVectordbDistanceMetric", "vectordb.distance_metric", NULL, 0, 0, "cosine|euclidean", 0, \
+  "cosine: 1 - cos, 0 to 2. euclidean: half of the squared distance, the same scale for unit vectors. Required with redis, cosine when left out with memory.") \
+X(NUM, vectordb_threshold, "AIVectordbThreshold", "vectordb.threshold", NULL, 0, 1000, NULL, 0, \
+  "Largest distance, inclusive, at which a route is eligible: lower is stricter. Unset: the nearest route always wins.") \
+X(STR, vectordb_redis_host, "AIVectordbRedisHost", "vectordb.redis.host", "127.0.0.1", 0, 0, NULL, AIP_F_VAULT, \
+  "Host of Redis.") \
+X(INT, vectordb_redis_port, "AIVectordbRedisPort", "vectordb.redis.port", "6379", 0, 65535, NULL, AIP_F_VAULT, \
+  "Port of Redis.") \
+X(STR, vectordb_redis_username, "AIVectordbRedisUsername", "vectordb.redis.username", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "ACL user.") \
+X(STR, vectordb_redis_password, "AIVectordbRedisPassword", "vectordb.redis.password", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Password; no AUTH is sent when unset.") \
+X(INT, vectordb_redis_database, "AIVectordbRedisDatabase", "vectordb.redis.database", "0", 0, 65535, NULL, 0, \
+  "Database number. RediSearch keeps indexes in database 0 only.") \
+X(INT, vectordb_redis_connect_timeout, "AIVectordbRedisConnectTimeout", "vectordb.redis.connect_timeout", "2000", 0, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds to connect to Redis.") \
+X(INT, vectordb_redis_send_timeout, "AIVectordbRedisSendTimeout", "vectordb.redis.send_timeout", "2000", 0, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds to send a command.") \
+X(INT, vectordb_redis_read_timeout, "AIVectordbRedisReadTimeout", "vectordb.redis.read_timeout", "2000", 0, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds to wait for a reply.") \
+X(INT, vectordb_redis_keepalive_pool_size, "AIVectordbRedisKeepalivePoolSize", "vectordb.redis.keepalive_pool_size", "256", 1, AIP_MS_MAX, NULL, 0, \
+  "Idle connections to Redis that a child keeps.") \
+X(INT, vectordb_redis_keepalive_backlog, "AIVectordbRedisKeepaliveBacklog", "vectordb.redis.keepalive_backlog", NULL, 0, AIP_MS_MAX, NULL, 0, \
+  "Connections beyond the pool that may be open at once; unset: no limit.") \
+X(FLAG, vectordb_redis_ssl, "AIVectordbRedisSsl", "vectordb.redis.ssl", "Off", 0, 0, NULL, 0, \
+  "TLS to Redis; needs a build with hiredis_ssl.") \
+X(FLAG, vectordb_redis_ssl_verify, "AIVectordbRedisSslVerify", "vectordb.redis.ssl_verify", "On", 0, 0, NULL, 0, \
+  "Verify Redis' certificate.") \
+X(STR, vectordb_redis_server_name, "AIVectordbRedisServerName", "vectordb.redis.server_name", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Server name for SNI and verification; the host when unset.") \
+X(FLAG, vectordb_redis_connection_is_proxied, "AIVectordbRedisConnectionIsProxied", "vectordb.redis.connection_is_proxied", "Off", 0, 0, NULL, 0, \
+  "Redis is reached through a proxy such as Envoy: no SELECT is sent.") \
+X(SCOPE, route_prompt, "AIRoutePrompt", "-", "last-user", 0, 0, NULL, 0, \
+  "Which messages make the prompt text: last-user, all-user, last N, or all.") \
+X(INT, route_prompt_max_bytes, "AIRoutePromptMaxBytes", "-", "8192", 16, AIP_SIZE_MAX, NULL, 0, \
+  "The prompt text is cut to this many bytes, at a character boundary.") \
+X(STR, route_on_failure, "AIRouteOnFailure", "-", "catchall", 0, 0, NULL, 0, \
+  "What happens when the embeddings call fails: catchall, fail (503), or the name of a target.") \
+X(FLAG, route_headers, "AIRouteHeaders", "-", "Off", 0, 0, NULL, 0, \
+  "Adds X-LLM-Route and X-LLM-Distance to answers.") \
+X(STR, state_dir, "AIStateDir", "-", "ai_proxy_adv", 0, 0, NULL, 0, \
+  "Directory for cached reference vectors, relative to DefaultRuntimeDir; made at start, owned by the server's user.") \
+X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
+  "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.")
+
+#define AIP_TARGET_FIELDS(X) \
+X(ENUM, route_type, "AIRouteType", "targets[].route_type", NULL, 0, 0, "llm/v1/chat", 0, \
+  "Operation that clients ask for.") \
+X(INT, weight, "AIWeight", "targets[].weight", "100", 1, 65535, NULL, 0, \
+  "Share of the requests among targets of equal rank.") \
+X(STR, description, "AIDescription", "targets[].description", NULL, 0, 0, NULL, AIP_F_ONCE, \
+  "What the target is for; prompts are compared with it. The word CATCHALL: takes what matches nothing.") \
+X(LIST, route_example, "AIRouteExample", "-", NULL, 0, 0, NULL, 0, \
+  "A further text that prompts are compared with; may be given any number of times. The nearest text counts.") \
+X(STR, auth_header_name, "AIAuthHeaderName", "targets[].auth.header_name", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Name of the header that carries the target's credential.") \
+X(STR, auth_header_value, "AIAuthHeaderValue", "targets[].auth.header_value", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Full value of that header, sent verbatim, for instance \"Bearer {vault://env/OPENAI_API_KEY}\".") \
+X(ENUM, auth_param_location, "AIAuthParamLocation", "targets[].auth.param_location", NULL, 0, 0, "query|body", 0, \
+  "Where the credential parameter goes.") \
+X(STR, auth_param_name, "AIAuthParamName", "targets[].auth.param_name", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Name of a credential parameter.") \
+X(STR, auth_param_value, "AIAuthParamValue", "targets[].auth.param_value", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Value of the credential parameter.") \
+X(FLAG, auth_allow_override, "AIAuthAllowOverride", "targets[].auth.allow_override", "Off", 0, 0, NULL, 0, \
+  "On: a client's own credential in the same place is kept. Off: the configured one replaces it.") \
+X(FLAG, logging_log_statistics, "AILoggingLogStatistics", "targets[].logging.log_statistics", "Off", 0, 0, NULL, 0, \
+  "Log tokens, latency and cost to AIStatisticsLog.") \
+X(FLAG, logging_log_payloads, "AILoggingLogPayloads", "targets[].logging.log_payloads", "Off", 0, 0, NULL, 0, \
+  "Log request and response bodies to AIStatisticsLog.") \
+X(ENUM, model_provider, "AIModelProvider", "targets[].model.provider", NULL, 0, 0, \
+  "openai|azure|mistral|deepseek|xai|cerebras|dashscope|databricks|vllm", 0, \
+  "Who serves the model.") \
+X(STR, model_name, "AIModelName", "targets[].model.name", NULL, 0, 0, NULL, 0, \
+  "Model name sent to the provider; unset: the client's.") \
+X(INT, max_tokens, "AIModelOptionsMaxTokens", "targets[].model.options.max_tokens", NULL, 1, AIP_MS_MAX, NULL, 0, \
+  "max_tokens for the target, whatever the client says.") \
+X(ENUM, max_tokens_name, "AIModelOptionsMaxTokensName", "-", "auto", 0, 0, "auto|max_tokens|max_completion_tokens", 0, \
+  "How max_tokens is spelled; auto: max_completion_tokens for the o1, o3, o4 and gpt-5 families.") \
+X(NUM, temperature, "AIModelOptionsTemperature", "targets[].model.options.temperature", NULL, 0, 5, NULL, 0, \
+  "temperature for the target, whatever the client says.") \
+X(NUM, top_p, "AIModelOptionsTopP", "targets[].model.options.top_p", NULL, 0, 1, NULL, 0, \
+  "top_p for the target, whatever the client says.") \
+X(INT, top_k, "AIModelOptionsTopK", "targets[].model.options.top_k", NULL, 0, 500, NULL, 0, \
+  "top_k for the target, whatever the client says.") \
+X(NUM, input_cost, "AIModelOptionsInputCost", "targets[].model.options.input_cost", NULL, 0, 1e9, NULL, 0, \
+  "Price of 1 000 000 prompt tokens.") \
+X(NUM, output_cost, "AIModelOptionsOutputCost", "targets[].model.options.output_cost", NULL, 0, 1e9, NULL, 0, \
+  "Price of 1 000 000 completion tokens.") \
+X(STR, upstream_url, "AIModelOptionsUpstreamUrl", "targets[].model.options.upstream_url", NULL, 0, 0, NULL, 0, \
+  "Full URL (scheme, host, port, path) instead of the provider's own.") \
+X(STR, upstream_path, "AIModelOptionsUpstreamPath", "targets[].model.options.upstream_path", NULL, 0, 0, NULL, 0, \
+  "Path instead of the provider's own; the host stays.") \
+X(ENUM, mistral_format, "AIModelOptionsMistralFormat", "targets[].model.options.mistral_format", NULL, 0, 0, "openai", 0, \
+  "Dialect of a mistral target.") \
+X(STR, azure_instance, "AIModelOptionsAzureInstance", "targets[].model.options.azure_instance", NULL, 0, 0, NULL, 0, \
+  "Azure OpenAI instance: the first label of the host name.") \
+X(STR, azure_api_version, "AIModelOptionsAzureApiVersion", "targets[].model.options.azure_api_version", "2023-05-15", 0, 0, NULL, 0, \
+  "Azure api-version; a client's own query parameter api-version wins.") \
+X(STR, azure_deployment_id, "AIModelOptionsAzureDeploymentId", "targets[].model.options.azure_deployment_id", NULL, 0, 0, NULL, 0, \
+  "Azure deployment.") \
+X(FLAG, dashscope_international, "AIModelOptionsDashscopeInternational", "targets[].model.options.dashscope.international", "On", 0, 0, NULL, 0, \
+  "Use DashScope's international endpoint.") \
+X(STR, databricks_workspace_instance_id, "AIModelOptionsDatabricksWorkspaceInstanceId", "targets[].model.options.databricks.workspace_instance_id", NULL, 0, 0, NULL, 0, \
+  "Databricks workspace, the part of the host name before .cloud.databricks.com.")
+// clang-format on
+
+#define AIP_ROW_INDEX(kind, member, ...) AIP_L_##member,
+typedef enum aip_location_index_e { AIP_LOCATION_FIELDS(AIP_ROW_INDEX) AIP_LOCATION_COUNT } aip_location_index_e;
+#undef AIP_ROW_INDEX
+#define AIP_ROW_INDEX(kind, member, ...) AIP_T_##member,
+typedef enum aip_target_index_e { AIP_TARGET_FIELDS(AIP_ROW_INDEX) AIP_TARGET_COUNT } aip_target_index_e;
+#undef AIP_ROW_INDEX
+
+#define AIP_ROW_MEMBER(kind, member, ...) AIP_TYPE_##kind member;
+/** Values of a section; a value that nobody set is the default, and set[AIP_L_x] tells the two apart. */
+typedef struct aip_location_fields_t {
+    AIP_LOCATION_FIELDS(AIP_ROW_MEMBER)
+    unsigned char set[AIP_LOCATION_COUNT];
+} aip_location_fields_t;
+
+/** The same for the inside of <AITarget>. */
+typedef struct aip_target_fields_t {
+    AIP_TARGET_FIELDS(AIP_ROW_MEMBER)
+    unsigned char set[AIP_TARGET_COUNT];
+} aip_target_fields_t;
+#undef AIP_ROW_MEMBER
+
+/** Indexes of the words of a row, in the order of its words column. */
+typedef enum aip_streaming_e { AIP_STREAMING_ALLOW, AIP_STREAMING_DENY, AIP_STREAMING_ALWAYS } aip_streaming_e;
+typedef enum aip_client_model_e { AIP_CLIENT_MODEL_IGNORE, AIP_CLIENT_MODEL_STRICT } aip_client_model_e;
+typedef enum aip_algorithm_e { AIP_ALGORITHM_ROUND_ROBIN, AIP_ALGORITHM_SEMANTIC } aip_algorithm_e;
+typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
+typedef enum aip_embedder_e {
+    AIP_EMBEDDER_OPENAI,
+    AIP_EMBEDDER_AZURE,
+    AIP_EMBEDDER_MISTRAL,
+    AIP_EMBEDDER_OLLAMA,
+    AIP_EMBEDDER_LOCAL
+} aip_embedder_e;
+typedef enum aip_send_dimensions_e { AIP_DIMENSIONS_AUTO, AIP_DIMENSIONS_ON, AIP_DIMENSIONS_OFF } aip_send_dimensions_e;
+typedef enum aip_strategy_e { AIP_STRATEGY_MEMORY, AIP_STRATEGY_REDIS } aip_strategy_e;
+typedef enum aip_criterion_e {
+    AIP_CRITERION_ERROR = 1u << 0,
+    AIP_CRITERION_TIMEOUT = 1u << 1,
+    AIP_CRITERION_INVALID_HEADER = 1u << 2,
+    AIP_CRITERION_HTTP_403 = 1u << 3,
+    AIP_CRITERION_HTTP_404 = 1u << 4,
+    AIP_CRITERION_HTTP_429 = 1u << 5,
+    AIP_CRITERION_HTTP_500 = 1u << 6,
+    AIP_CRITERION_HTTP_502 = 1u << 7,
+    AIP_CRITERION_HTTP_503 = 1u << 8,
+    AIP_CRITERION_HTTP_504 = 1u << 9,
+    AIP_CRITERION_NON_IDEMPOTENT = 1u << 10
+} aip_criterion_e;
+
+/** One row, as data. */
+typedef struct aip_field_t {
+    aip_kind_e kind;
+    bool target;            /**< legal inside <AITarget> only (else: everywhere but there) */
+    int index;              /**< AIP_L_... or AIP_T_... */
+    size_t offset, size;    /**< of the member in its struct */
+    const char *directive, *field, *default_text;
+    double low, high;
+    const char *words;
+    unsigned flags;
+    const char *help;
+} aip_field_t;
+
+extern const aip_field_t aip_location_table[AIP_LOCATION_COUNT];
+extern const aip_field_t aip_target_table[AIP_TARGET_COUNT];
+
+/**
+ * Reads arguments into the member of `row` in `fields` (aip_location_fields_t or aip_target_fields_t) and marks it set.
+ * @return NULL, or a sentence that names the value and what is allowed; allocated in `pool`
+ */
+const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[], apr_pool_t *pool);
+
+/** Fills a struct with the defaults of its table. */
+void aip_location_defaults(aip_location_fields_t *fields, apr_pool_t *pool);
+void aip_target_defaults(aip_target_fields_t *fields, apr_pool_t *pool);
+
+/** What `add` set wins over `base`; the rest is base's. `out` may be `base`. */
+void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base, const aip_location_fields_t *add);
+
+/** The word of an ENUM member. */
+const char *aip_field_word(const aip_field_t *row, int index, apr_pool_t *pool);
+
+#endif

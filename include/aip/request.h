@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AIP_REQUEST_H
+#define AIP_REQUEST_H
+/* Glue: the context of one request. One sub-struct per stage, which only that stage writes. */
+
+#include <httpd.h>
+
+#include "aip/chat.h"
+#include "aip/config.h"
+#include "aip/router.h"
+#include "aip/usage.h"
+
+/** One try of one target. */
+typedef struct aip_attempt_t {
+    const aip_target_t *target;
+    aip_outcome_e outcome;
+    int status;                  /**< the upstream's, 0: none came */
+    apr_interval_time_t took;    /**< until the outcome was known */
+} aip_attempt_t;
+
+/** What the observe stage needs to know about the answer; filled by upstream/. */
+typedef struct aip_answered_t {
+    const aip_target_t *target;  /**< whose answer the client got, NULL: none */
+    const char *model;           /**< name sent upstream */
+    bool stream;
+    aip_usage_t usage;
+    const char *response_model;  /**< NULL: not known */
+    apr_time_t first_byte_at;    /**< first byte of content, 0: none */
+    aip_span_t sent_body;        /**< body sent upstream */
+    aip_span_t payload;          /**< response body, or the text of a stream as a JSON string's inside; only with log_payloads */
+    const char *cut;             /**< outcome word when the answer broke off after commit, else NULL */
+} aip_answered_t;
+
+typedef struct aip_request_t {
+    request_rec *r;
+    const aip_dir_conf_t *conf;
+    apr_time_t start;
+    aip_error_t error;
+
+    aip_span_t body;             /**< request: what the client sent */
+    aip_chat_t chat;
+    bool stream;                 /**< what the client will get */
+
+    struct {
+        aip_decision_t decision;
+        const char *embedder;    /**< for logs; NULL: not called */
+        apr_interval_time_t embed_took, search_took;
+        bool truncated, degraded;
+        const char *failure;     /**< code of what went wrong, or NULL */
+    } route;
+
+    aip_candidates_t candidates;
+
+    struct {
+        int n;
+        aip_attempt_t *attempts; /**< as many as there are candidates */
+    } upstream;
+
+    aip_answered_t answered;
+} aip_request_t;
+
+/** The context of a request that this module handles, or NULL. */
+aip_request_t *aip_request_get(const request_rec *r);
+
+/** Hooks. */
+int aip_hook_translate_name(request_rec *r);
+int aip_hook_map_to_storage(request_rec *r);
+int aip_hook_handler(request_rec *r);
+void aip_hook_insert_error_filter(request_rec *r);
+void aip_register_filters(void);
+
+/** Reads the whole body into memory. Errors: 413 beyond AIMaxRequestBodySize, 400 and 408 for a body that broke off.
+ * @return OK, or AP_FILTER_ERROR when httpd has answered already */
+int aip_body_read(aip_request_t *req, aip_error_t *err);
+
+/** Cheap checks of the header: content type, encoding, announced length. @return APR_SUCCESS or an error in `err` */
+apr_status_t aip_request_check(aip_request_t *req, aip_error_t *err);
+
+/** Writes an error as the whole answer. @return OK */
+int aip_respond_error(request_rec *r, const aip_error_t *error);
+
+/** Fills req->candidates. Errors: no target within the threshold, AIRouteOnFailure fail. */
+apr_status_t aip_route_stage(aip_request_t *req, aip_error_t *err);
+
+/** child_init: starts the routers of all checked gateways. */
+void aip_routers_init(apr_pool_t *pchild, server_rec *s);
+
+/** post_config: counters shared by all children. */
+apr_status_t aip_counters_create(apr_pool_t *pconf);
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The directive table as data, and what follows from it: reading a value, defaults, merge. Called while the
+ * configuration is read (and the merge once per request); knows no httpd. */
+#include "aip/fields.h"
+
+#include "aip/secret.h"
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROW_DATA(kind_, target_, index_, struct_, member_, directive_, field_, default_, low_, high_, words_, flags_, help_) \
+    [index_] = {.kind = AIP_KIND_##kind_,                                                                              \
+                .target = target_,                                                                                     \
+                .index = index_,                                                                                       \
+                .offset = offsetof(struct_, member_),                                                                  \
+                .size = sizeof(((struct_ *)NULL)->member_),                                                            \
+                .directive = directive_,                                                                               \
+                .field = field_,                                                                                       \
+                .default_text = default_,                                                                              \
+                .low = low_,                                                                                           \
+                .high = high_,                                                                                         \
+                .words = words_,                                                                                       \
+                .flags = flags_,                                                                                       \
+                .help = help_},
+#define LOCATION_ROW(kind, member, ...)                                                                                \
+    ROW_DATA(kind, false, AIP_L_##member, aip_location_fields_t, member, __VA_ARGS__)
+#define TARGET_ROW(kind, member, ...) ROW_DATA(kind, true, AIP_T_##member, aip_target_fields_t, member, __VA_ARGS__)
+
+const aip_field_t aip_location_table[AIP_LOCATION_COUNT] = {AIP_LOCATION_FIELDS(LOCATION_ROW)};
+const aip_field_t aip_target_table[AIP_TARGET_COUNT] = {AIP_TARGET_FIELDS(TARGET_ROW)};
+
+/* Index of `word` in words "a|b|c", or -1. */
+static int word_index(const char *words, const char *word)
+{
+    size_t len = strlen(word);
+    int index = 0;
+    for (const char *p = words;; index++) {
+        const char *end = strchr(p, '|');
+        size_t n = end ? (size_t)(end - p) : strlen(p);
+        if (n == len && strncmp(p, word, n) == 0) {
+            return index;
+        }
+        if (!end) {
+            return -1;
+        }
+        p = end + 1;
+    }
+}
+
+static const char *word_list(const char *words, apr_pool_t *pool)
+{
+    char *list = apr_pstrdup(pool, words);
+    apr_array_header_t *parts = apr_array_make(pool, 8, sizeof(char *));
+    char *state = NULL;
+    for (char *w = apr_strtok(list, "|", &state); w; w = apr_strtok(NULL, "|", &state)) {
+        APR_ARRAY_PUSH(parts, char *) = w;
+    }
+    return parts->nelts == 1 ? words : apr_pstrcat(pool, "one of ", apr_array_pstrcat(pool, parts, ' '), NULL);
+}
+
+const char *aip_field_word(const aip_field_t *row, int index, apr_pool_t *pool)
+{
+    const char *p = row->words;
+    for (; index > 0 && p; index--) {
+        p = strchr(p, '|');
+        p = p ? p + 1 : NULL;
+    }
+    if (!p) {
+        return "";
+    }
+    const char *end = strchr(p, '|');
+    return end ? apr_pstrmemdup(pool, p, (apr_size_t)(end - p)) : p;
+}
+
+static const char *bad(const aip_field_t *row, const char *value, const char *wanted, apr_pool_t *pool)
+{
+    const char *shown = row->flags & AIP_F_SECRET ? "the value" : apr_psprintf(pool, "'%s'", value);
+    return apr_psprintf(pool, "%s: %s must be %s", row->directive, shown, wanted);
+}
+
+static const char *range(const aip_field_t *row, apr_pool_t *pool)
+{
+    return apr_psprintf(pool, "a %snumber from %.10g to %.10g", row->kind == AIP_KIND_INT ? "whole " : "", row->low,
+                        row->high);
+}
+
+static const char *set_flag(const aip_field_t *row, int *member, const char *value, apr_pool_t *pool)
+{
+    if (strcasecmp(value, "on") != 0 && strcasecmp(value, "off") != 0) {
+        return bad(row, value, "On or Off", pool);
+    }
+    *member = strcasecmp(value, "on") == 0;
+    return NULL;
+}
+
+static const char *set_int(const aip_field_t *row, apr_int64_t *member, const char *value, apr_pool_t *pool)
+{
+    char *end;
+    apr_int64_t n = apr_strtoi64(value, &end, 10);
+    if (end == value || *end || !(apr_isdigit(value[0]) || value[0] == '-') || (double)n < row->low ||
+        (double)n > row->high) {
+        return bad(row, value, range(row, pool), pool);
+    }
+    *member = n;
+    return NULL;
+}
+
+static const char *set_num(const aip_field_t *row, aip_number_t *member, const char *value, apr_pool_t *pool)
+{
+    aip_span_t text = {value, strlen(value)};
+    double n;
+    if (aip_json_validate(text, NULL) != AIP_JSON_OK || !aip_json_double(text, &n) || !isfinite(n) || n < row->low ||
+        n > row->high) {
+        return bad(row, value, range(row, pool), pool);
+    }
+    *member = (aip_number_t){n, apr_pstrdup(pool, value)};
+    return NULL;
+}
+
+static const char *set_words(const aip_field_t *row, unsigned *member, int argc, char *const argv[], apr_pool_t *pool)
+{
+    unsigned mask = 0;
+    for (int i = 0; i < argc; i++) {
+        int index = word_index(row->words, argv[i]);
+        if (index < 0) {
+            return bad(row, argv[i], word_list(row->words, pool), pool);
+        }
+        mask |= 1u << index;
+    }
+    *member = mask;
+    return NULL;
+}
+
+static const char *set_scope(const aip_field_t *row, aip_prompt_rule_t *member, int argc, char *const argv[],
+                             apr_pool_t *pool)
+{
+    static const char wanted[] = "last-user, all-user, last N with N from 1 to 1000, or all";
+    static const struct {
+        const char *word;
+        aip_prompt_scope_e scope;
+        int args;
+    } scopes[] = {{"last-user", AIP_PROMPT_LAST_USER, 1},
+                  {"all-user", AIP_PROMPT_ALL_USER, 1},
+                  {"last", AIP_PROMPT_LAST_N, 2},
+                  {"all", AIP_PROMPT_ALL, 1}};
+    for (size_t i = 0; i < sizeof scopes / sizeof *scopes; i++) {
+        if (strcmp(argv[0], scopes[i].word) == 0 && argc == scopes[i].args) {
+            char *end = NULL;
+            apr_int64_t n = argc == 2 ? apr_strtoi64(argv[1], &end, 10) : 1;
+            if (n < 1 || n > 1000 || (end && *end)) {
+                return bad(row, apr_pstrcat(pool, argv[0], " ", argv[1], NULL), wanted, pool);
+            }
+            *member = (aip_prompt_rule_t){scopes[i].scope, (int)n};
+            return NULL;
+        }
+    }
+    return bad(row, argv[0], wanted, pool);
+}
+
+/* A list member is extended in place: within one section the array is the section's own. */
+static void list_add(apr_array_header_t **member, bool own, const char *value, apr_pool_t *pool)
+{
+    if (!own || !*member) {
+        *member = apr_array_make(pool, 4, sizeof(const char *));
+    }
+    APR_ARRAY_PUSH(*member, const char *) = value;
+}
+
+static const char *set_enum(const aip_field_t *row, int *member, const char *value, apr_pool_t *pool)
+{
+    int index = word_index(row->words, value);
+    if (index < 0) {
+        return bad(row, value, word_list(row->words, pool), pool);
+    }
+    *member = index;
+    return NULL;
+}
+
+static const char *set_value(const aip_field_t *row, void *at, bool own, int argc, char *const argv[], apr_pool_t *pool)
+{
+    switch (row->kind) {
+    case AIP_KIND_FLAG:
+        return set_flag(row, at, argv[0], pool);
+    case AIP_KIND_INT:
+        return set_int(row, at, argv[0], pool);
+    case AIP_KIND_NUM:
+        return set_num(row, at, argv[0], pool);
+    case AIP_KIND_STR:
+        if (!*argv[0]) {
+            return apr_psprintf(pool, "%s: the value must not be empty", row->directive);
+        }
+        *(const char **)at = apr_pstrdup(pool, argv[0]);
+        return NULL;
+    case AIP_KIND_ENUM:
+        return set_enum(row, at, argv[0], pool);
+    case AIP_KIND_SET:
+        return set_words(row, at, argc, argv, pool);
+    case AIP_KIND_LIST:
+        if (!*argv[0]) {
+            return apr_psprintf(pool, "%s: the value must not be empty", row->directive);
+        }
+        list_add(at, own, apr_pstrdup(pool, argv[0]), pool);
+        return NULL;
+    case AIP_KIND_SCOPE:
+        return set_scope(row, at, argc, argv, pool);
+    }
+    return NULL;
+}
+
+const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[], apr_pool_t *pool)
+{
+    unsigned char *set = row->target ? ((aip_target_fields_t *)fields)->set : ((aip_location_fields_t *)fields)->set;
+    char *resolved[1];
+    if (argc < 1 || (argc > 1 && row->kind != AIP_KIND_SET && row->kind != AIP_KIND_SCOPE) || argc > 16) {
+        return apr_psprintf(pool, "%s takes %s", row->directive,
+                            row->kind == AIP_KIND_SET ? "one or more words" : "one argument; put quotes around it");
+    }
+    if (row->flags & AIP_F_ONCE && set[row->index]) {
+        return apr_psprintf(pool, "%s is given twice in one section; use AIRouteExample for further texts",
+                            row->directive);
+    }
+    if (row->flags & AIP_F_VAULT) {
+        const char *value, *error;
+        if (aip_secret_resolve(argv[0], &value, pool, &error) != APR_SUCCESS) {
+            return apr_psprintf(pool, "%s: %s", row->directive, error);
+        }
+        resolved[0] = (char *)value;
+        argv = resolved;
+    }
+    const char *error = set_value(row, (char *)fields + row->offset, set[row->index], argc, argv, pool);
+    if (!error) {
+        set[row->index] = 1;
+    }
+    return error;
+}
+
+static void defaults(const aip_field_t *table, int n, void *fields, unsigned char *set, apr_pool_t *pool)
+{
+    for (int i = 0; i < n; i++) {
+        if (table[i].default_text) {
+            char *argv[16], *state = NULL, *text = apr_pstrdup(pool, table[i].default_text);
+            int argc = 0;
+            for (char *w = apr_strtok(text, " ", &state); w && argc < 16; w = apr_strtok(NULL, " ", &state)) {
+                argv[argc++] = w;
+            }
+            (void)set_value(&table[i], (char *)fields + table[i].offset, false, argc, argv, pool);
+        }
+    }
+    memset(set, 0, (size_t)n);
+}
+
+void aip_location_defaults(aip_location_fields_t *fields, apr_pool_t *pool)
+{
+    memset(fields, 0, sizeof *fields);
+    defaults(aip_location_table, AIP_LOCATION_COUNT, fields, fields->set, pool);
+}
+
+void aip_target_defaults(aip_target_fields_t *fields, apr_pool_t *pool)
+{
+    memset(fields, 0, sizeof *fields);
+    defaults(aip_target_table, AIP_TARGET_COUNT, fields, fields->set, pool);
+}
+
+void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base, const aip_location_fields_t *add)
+{
+    if (out != base) {
+        memcpy(out, base, sizeof *out);
+    }
+    for (int i = 0; i < AIP_LOCATION_COUNT; i++) {
+        if (add->set[i]) {
+            const aip_field_t *row = &aip_location_table[i];
+            memcpy((char *)out + row->offset, (const char *)add + row->offset, row->size);
+            out->set[i] = 1;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* <AITarget name>: reads its lines into a configuration vector of its own, so that SSLProxy* is legal inside, checks the
+ * target as a whole and makes its endpoint. Runs while the configuration is read. */
+#include "aip/config.h"
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+#include <http_log.h>
+
+/* Directives of other modules would be read and never used, so they are refused. */
+static const char *check_children(const cmd_parms *cmd, const ap_directive_t *child)
+{
+    for (; child; child = child->next) {
+        if (strncasecmp(child->directive, "AI", 2) != 0 && strncasecmp(child->directive, "SSLProxy", 8) != 0) {
+            return apr_psprintf(cmd->pool, "%s is not allowed inside <AITarget>; AI* and SSLProxy* directives are (line %d)",
+                                child->directive, child->line_num);
+        }
+    }
+    return NULL;
+}
+
+static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets_t *targets, const char **name)
+{
+    const char *end = ap_strrchr_c(args, '>');
+    if (!end || end[1]) {
+        return "<AITarget needs a '>' at the end of its line";
+    }
+    const char *inner = apr_pstrmemdup(cmd->pool, args, (apr_size_t)(end - args));
+    *name = ap_getword_conf(cmd->pool, &inner);
+    if (!**name || *inner) {
+        return "<AITarget name> takes exactly one name";
+    }
+    for (const char *p = *name; *p; p++) {
+        if (!apr_isalnum(*p) && !ap_strchr_c("-_.", *p)) {
+            return apr_psprintf(cmd->pool, "<AITarget %s>: a name holds letters, digits, '-', '_' and '.' only", *name);
+        }
+    }
+    for (int i = 0; targets && i < targets->n; i++) {
+        if (strcmp(targets->list[i]->name, *name) == 0) {
+            return apr_psprintf(cmd->pool, "<AITarget %s>: there is a target of that name in this section already; "
+                                           "choose another", *name);
+        }
+    }
+    return NULL;
+}
+
+static const char *read_lines(cmd_parms *cmd, ap_conf_vector_t *vector)
+{
+    int override = cmd->override;
+    ap_directive_t *directive = cmd->directive;
+    cmd->override = ACCESS_CONF | PROXY_CONF;
+    const char *error = ap_walk_config(directive->first_child, cmd, vector);
+    cmd->override = override;
+    if (!error) {
+        cmd->directive = directive; /* on an error httpd reports the line that it stands at */
+    }
+    return error;
+}
+
+static const char *add_body_param(aip_targets_t *targets, aip_target_t *target)
+{
+    target->body_param = -1;
+    if (!target->f.auth_param_name || target->f.auth_param_location != AIP_PARAM_BODY) {
+        return NULL;
+    }
+    aip_span_t name = {target->f.auth_param_name, strlen(target->f.auth_param_name)};
+    for (size_t i = 0; i < targets->n_extra; i++) {
+        if (targets->extra[i].len == name.len && memcmp(targets->extra[i].data, name.data, name.len) == 0) {
+            target->body_param = (int)i;
+            return NULL;
+        }
+    }
+    if (targets->n_extra == AIP_CHAT_EXTRA_MAX) {
+        return "AIAuthParamLocation body: too many different AIAuthParamName in one section";
+    }
+    target->body_param = (int)targets->n_extra;
+    targets->extra[targets->n_extra++] = name;
+    return NULL;
+}
+
+static const char *finish_target(cmd_parms *cmd, aip_targets_t *targets, aip_target_t *target, ap_conf_vector_t *vector)
+{
+    aip_url_t *url = apr_pcalloc(cmd->pool, sizeof *url);
+    const char *error = aip_target_check(&target->f, cmd->pool);
+    if (error) {
+        return error;
+    }
+    target->provider_name = aip_field_word(&aip_target_table[AIP_T_model_provider], target->f.model_provider, cmd->pool);
+    target->provider = aip_provider_find(target->provider_name);
+    if (aip_provider_url(target->provider, &target->f, url, cmd->pool, &error) != APR_SUCCESS) {
+        return error;
+    }
+    error = add_body_param(targets, target);
+    if (!error) {
+        target->endpoint = aip_endpoint_create(target->name, url, cmd->server, vector, cmd->pool, &error);
+    }
+    return error;
+}
+
+const char *aip_section_target(cmd_parms *cmd, void *mconfig, const char *args)
+{
+    aip_dir_conf_t *dir = mconfig;
+    const char *name, *error = ap_check_cmd_context(cmd, NOT_IN_DIRECTORY | NOT_IN_FILES | NOT_IN_HTACCESS | NOT_IN_LIMIT);
+    if (error) {
+        return error;
+    }
+    if (dir->inside) {
+        return "<AITarget> cannot stand inside another <AITarget>";
+    }
+    error = read_name(cmd, args, dir->targets, &name);
+    error = error ? error : check_children(cmd, cmd->directive->first_child);
+    if (error) {
+        return error;
+    }
+    aip_config_register(cmd, dir);
+    ap_conf_vector_t *vector = ap_create_per_dir_config(cmd->pool);
+    aip_dir_conf_t *inner = ap_get_module_config(vector, &ai_proxy_adv_module);
+    aip_target_t *target = apr_pcalloc(cmd->pool, sizeof *target);
+    target->name = name;
+    aip_target_defaults(&target->f, cmd->pool);
+    inner->inside = target;
+    error = read_lines(cmd, vector);
+    if (error) {
+        return error;
+    }
+    if (!dir->targets) {
+        dir->targets = apr_pcalloc(cmd->pool, sizeof *dir->targets);
+        dir->targets->array = apr_array_make(cmd->pool, 4, sizeof(aip_target_t *));
+        dir->targets->where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
+        APR_ARRAY_PUSH(aip_registry->targets, aip_targets_t *) = dir->targets;
+    }
+    error = finish_target(cmd, dir->targets, target, vector);
+    if (error) {
+        return apr_psprintf(cmd->pool, "<AITarget %s>: %s", name, error);
+    }
+    APR_ARRAY_PUSH(dir->targets->array, aip_target_t *) = target;
+    dir->targets->list = (aip_target_t **)(void *)dir->targets->array->elts;
+    dir->targets->n = dir->targets->array->nelts;
+    return NULL;
+}

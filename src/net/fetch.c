@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Background HTTP over libcurl: one handle for each call, because calls are rare and the CA bundle should not stay in
+ * memory. curl_global_init() is the caller's (once per process, before threads). */
+#include "aip/fetch.h"
+
+#include <apr_strings.h>
+#include <curl/curl.h>
+#include <string.h>
+
+typedef struct sink_t {
+    apr_pool_t *pool;
+    char *data;
+    size_t len, room;
+    const volatile apr_uint32_t *stop;
+} sink_t;
+
+static size_t on_data(char *data, size_t size, size_t n, void *baton)
+{
+    sink_t *sink = baton;
+    size_t len = size * n;
+    if (len > AIP_FETCH_BODY_MAX - sink->len) {
+        return 0;
+    }
+    if (sink->len + len > sink->room) {
+        size_t room = 2 * (sink->len + len) + 4096;
+        char *grown = apr_palloc(sink->pool, room);
+        if (sink->len) {
+            memcpy(grown, sink->data, sink->len);
+        }
+        sink->data = grown;
+        sink->room = room;
+    }
+    memcpy(sink->data + sink->len, data, len);
+    sink->len += len;
+    return len;
+}
+
+static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal, curl_off_t ulnow)
+{
+    const sink_t *sink = baton;
+    (void)dltotal, (void)dlnow, (void)ultotal, (void)ulnow;
+    return sink->stop && *sink->stop;
+}
+
+static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist *headers, sink_t *sink)
+{
+    curl_easy_setopt(curl, CURLOPT_URL, fetch->url);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, fetch->body.data);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)fetch->body.len);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(fetch->timeout / 1000));
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(fetch->timeout / 1000));
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+#if LIBCURL_VERSION_NUM >= 0x075500
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, sink);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, sink);
+}
+
+apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool, aip_error_t *err)
+{
+    sink_t sink = {.pool = pool, .stop = fetch->stop};
+    struct curl_slist *headers = NULL;
+    CURL *curl = curl_easy_init();
+    CURLcode code = CURLE_OUT_OF_MEMORY;
+    long http_status = 0;
+    for (const char *const *h = fetch->headers; curl && h && *h; h++) {
+        headers = curl_slist_append(headers, *h);
+    }
+    if (curl) {
+        headers = curl_slist_append(headers, "Expect:");
+        set_options(curl, fetch, headers, &sink);
+        code = curl_easy_perform(curl);
+        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
+        curl_easy_cleanup(curl);
+    }
+    curl_slist_free_all(headers);
+    if (code != CURLE_OK) {
+        return aip_error_set(err, pool, code == CURLE_OPERATION_TIMEDOUT ? 504 : 502, "gateway_error", "fetch_failed",
+                             NULL, "%s", curl_easy_strerror(code));
+    }
+    *status = (int)http_status;
+    *answer = (aip_span_t){sink.data ? sink.data : "", sink.len};
+    return APR_SUCCESS;
+}

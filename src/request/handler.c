@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of a request: the content handler as a numbered sequence, and the hooks that claim the URL. Each step either
+ * goes on or leaves an error, which is rendered once. */
+#include "aip/observe.h"
+#include "aip/upstream.h"
+
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <http_request.h>
+
+APLOG_USE_MODULE(ai_proxy_adv);
+
+#define CLAIMED "ai-proxy:"
+
+aip_request_t *aip_request_get(const request_rec *r)
+{
+    return ap_get_module_config(r->request_config, &ai_proxy_adv_module);
+}
+
+/* No file stands behind a gateway: a claimed URL costs neither a stat() nor a walk for .htaccess. */
+int aip_hook_translate_name(request_rec *r)
+{
+    const aip_dir_conf_t *conf = aip_dir_conf(r);
+    if (!conf->f.enabled || r->main) {
+        return DECLINED;
+    }
+    r->filename = (char *)CLAIMED;
+    return OK;
+}
+
+/* The per-directory configuration is the server's at this point, so the name left above decides. */
+int aip_hook_map_to_storage(request_rec *r)
+{
+    return r->filename && strcmp(r->filename, CLAIMED) == 0 ? OK : DECLINED;
+}
+
+static bool parse_chat(aip_request_t *req, aip_error_t *err)
+{
+    const aip_targets_t *targets = req->conf->targets;
+    int streaming = req->conf->f.response_streaming;
+    if (aip_chat_parse(&req->chat, req->body, targets->extra, targets->n_extra, req->r->pool, err) != APR_SUCCESS) {
+        return false;
+    }
+    if (req->chat.stream && streaming == AIP_STREAMING_DENY) {
+        aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "streaming_denied", "stream",
+                      "response streaming is not enabled for this LLM");
+        return false;
+    }
+    req->stream = req->chat.stream || streaming == AIP_STREAMING_ALWAYS;
+    return true;
+}
+
+/* Whether the model that the client names fits, and whether there is a name at all. */
+static bool check_model(aip_request_t *req, aip_error_t *err)
+{
+    for (int i = 0; i < req->candidates.n; i++) {
+        const char *name = req->conf->targets->list[req->candidates.targets[i]]->f.model_name;
+        if (!name && !req->chat.model) {
+            aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "missing_model", "model",
+                          "model parameter not found in request, nor in gateway configuration");
+            return false;
+        }
+        if (i == 0 && req->conf->f.client_model == AIP_CLIENT_MODEL_STRICT && name && req->chat.model &&
+            strcmp(name, req->chat.model) != 0) {
+            aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "wrong_model", "model",
+                          "cannot use own model - must be: %s", name);
+            return false;
+        }
+    }
+    return true;
+}
+
+static aip_request_t *create(request_rec *r, const aip_dir_conf_t *conf)
+{
+    aip_request_t *req = apr_pcalloc(r->pool, sizeof *req);
+    *req = (aip_request_t){.r = r, .conf = conf, .start = r->request_time, .answered.usage = AIP_USAGE_UNKNOWN};
+    req->route.decision = (aip_decision_t){.reason = AIP_REASON_NONE, .nearest = -1, .distance = -1};
+    ap_set_module_config(r->request_config, &ai_proxy_adv_module, req);
+    return req;
+}
+
+static int answer(aip_request_t *req)
+{
+    aip_error_t *err = &req->error;
+    int rc;
+
+    /* 1. what the header tells, before the client is asked for its body */
+    if (aip_request_check(req, err) != APR_SUCCESS) {
+        return DECLINED;
+    }
+    /* 2. the body */
+    rc = aip_body_read(req, err);
+    if (rc != OK || err->status) {
+        return rc != OK ? rc : DECLINED;
+    }
+    /* 3. the chat */
+    if (!parse_chat(req, err)) {
+        return DECLINED;
+    }
+    /* 4. the candidates */
+    if (aip_route_stage(req, err) != APR_SUCCESS) {
+        return req->r->connection->aborted ? DONE : DECLINED;
+    }
+    if (!check_model(req, err)) {
+        return DECLINED;
+    }
+    /* 5. the attempts */
+    return aip_upstream_run(req, err);
+}
+
+/* A SetHandler inside the location means that handler (server-status), not us. */
+static bool other_handler(const request_rec *r)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    return core->handler && strcasecmp(core->handler, "none") != 0;
+}
+
+int aip_hook_handler(request_rec *r)
+{
+    const aip_dir_conf_t *conf = aip_dir_conf(r);
+    if (!conf->f.enabled || r->main || r->prev || other_handler(r)) {
+        return DECLINED;
+    }
+    aip_request_t *req = create(r, conf);
+    if (!conf->targets) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "AIP0031: AIProxy is on for %s, but no <AITarget> applies to it", r->uri);
+        aip_error_set(&req->error, r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error", "no_targets", NULL,
+                      "no model is configured here");
+        return aip_respond_error(r, &req->error);
+    }
+    int rc = answer(req);
+    return rc == DECLINED ? aip_respond_error(r, &req->error) : rc;
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The router: one background thread makes the references, then keeps the vector store in step with them. Requests read
+ * the published references without a lock; a store that fails is left alone until the thread has brought it back. */
+#include "aip/router.h"
+
+#include "references.h"
+
+#include <apr_atomic.h>
+#include <apr_strings.h>
+#include <apr_thread_cond.h>
+#include <apr_thread_proc.h>
+#include <string.h>
+
+#define RETRY_FIRST apr_time_from_msec(500)
+#define RETRY_LAST apr_time_from_sec(30)
+#define HEAL_EVERY apr_time_from_sec(1)
+
+typedef enum store_state_e { STORE_UNKNOWN, STORE_UP, STORE_DOWN } store_state_e;
+
+struct aip_router_t {
+    aip_router_conf_t conf;
+    apr_pool_t *pool;
+    aip_references_t *refs;       /* published once, under the mutex, before `ready` */
+    volatile apr_uint32_t ready, stop, store_state;
+    aip_vectordb_t *mirror, *store;
+    apr_thread_t *thread;
+    apr_thread_mutex_t *mutex;
+    apr_thread_cond_t *changed; /* ready, stop or store_state */
+};
+
+static void say(const aip_router_t *router, aip_log_level_e level, const char *message)
+{
+    router->conf.log.write(router->conf.log.baton, level, message);
+}
+
+/* Waits for a change or the time-out. */
+static void pause_for(aip_router_t *router, apr_interval_time_t timeout)
+{
+    apr_thread_mutex_lock(router->mutex);
+    if (!apr_atomic_read32(&router->stop)) {
+        apr_thread_cond_timedwait(router->changed, router->mutex, timeout);
+    }
+    apr_thread_mutex_unlock(router->mutex);
+}
+
+static void publish(aip_router_t *router, aip_references_t *refs)
+{
+    apr_thread_mutex_lock(router->mutex);
+    router->refs = refs;
+    apr_atomic_set32(&router->ready, 1);
+    apr_thread_cond_broadcast(router->changed);
+    apr_thread_mutex_unlock(router->mutex);
+}
+
+static void load(aip_router_t *router)
+{
+    apr_interval_time_t wait = RETRY_FIRST;
+    for (bool told = false; !apr_atomic_read32(&router->stop); told = true) {
+        apr_pool_t *pool;
+        aip_references_t *refs;
+        aip_error_t err = {0};
+        int calls;
+        apr_pool_create(&pool, router->pool);
+        if (aip_references_make(&router->conf, &router->stop, &refs, &calls, pool, &err) == APR_SUCCESS) {
+            say(router, AIP_LOG_INFO, apr_psprintf(pool, "AIP0102: %s: %d references of %d dimensions are ready (%d "
+                                                         "embeddings calls)", router->conf.name, refs->n, refs->dims, calls));
+            publish(router, refs);
+            return;
+        }
+        if (!told && !apr_atomic_read32(&router->stop)) {
+            say(router, AIP_LOG_WARNING, apr_psprintf(pool, "AIP0103: %s: the references cannot be embedded: %s; trying "
+                                                            "again until they can", router->conf.name, err.message));
+        }
+        apr_pool_destroy(pool);
+        pause_for(router, wait);
+        wait = 2 * wait > RETRY_LAST ? RETRY_LAST : 2 * wait;
+    }
+}
+
+/* One log line per change of state, from whichever thread saw it first. */
+static void set_store(aip_router_t *router, store_state_e state, const aip_error_t *err, apr_pool_t *pool)
+{
+    if (apr_atomic_xchg32(&router->store_state, state) == (apr_uint32_t)state) {
+        return;
+    }
+    if (state == STORE_UP) {
+        say(router, AIP_LOG_INFO, apr_psprintf(pool, "AIP0104: %s: the vector store is in step", router->conf.name));
+    } else if (state == STORE_DOWN) {
+        say(router, AIP_LOG_WARNING,
+            apr_psprintf(pool, "AIP0105: %s: the vector store does not answer (%s: %s); the in-process mirror does "
+                               "until it is back", router->conf.name, err->code, err->message));
+        apr_thread_mutex_lock(router->mutex);
+        apr_thread_cond_broadcast(router->changed);
+        apr_thread_mutex_unlock(router->mutex);
+    }
+}
+
+static void keep_store(aip_router_t *router)
+{
+    apr_pool_t *pool;
+    apr_pool_create(&pool, router->pool);
+    while (!apr_atomic_read32(&router->stop)) {
+        if (apr_atomic_read32(&router->store_state) != STORE_UP) {
+            aip_error_t err = {0};
+            apr_status_t rv = router->store->kind->sync(router->store, router->refs, &err);
+            set_store(router, rv == APR_SUCCESS ? STORE_UP : STORE_DOWN, &err, pool);
+        }
+        apr_pool_clear(pool);
+        pause_for(router, HEAL_EVERY);
+    }
+    apr_pool_destroy(pool);
+}
+
+static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
+{
+    aip_router_t *router = data;
+    load(router);
+    if (router->store && apr_atomic_read32(&router->ready)) {
+        keep_store(router);
+    }
+    apr_thread_exit(thread, APR_SUCCESS);
+    return NULL;
+}
+
+/* Runs before the children of the pool are destroyed, so that the thread never sees a dead pool. */
+static apr_status_t stop(void *data)
+{
+    aip_router_t *router = data;
+    apr_status_t rv;
+    apr_thread_mutex_lock(router->mutex);
+    apr_atomic_set32(&router->stop, 1);
+    apr_thread_cond_broadcast(router->changed);
+    apr_thread_mutex_unlock(router->mutex);
+    return apr_thread_join(&rv, router->thread);
+}
+
+apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf, apr_pool_t *parent)
+{
+    apr_pool_t *pool;
+    apr_pool_create(&pool, parent);
+    aip_router_t *router = apr_pcalloc(pool, sizeof *router);
+    router->conf = *conf;
+    router->pool = pool;
+    router->mirror = aip_vectordb_memory(conf->metric, pool);
+    router->store = conf->redis ? aip_vectordb_redis(conf->redis, conf->metric, pool) : NULL;
+    apr_status_t rv = apr_thread_mutex_create(&router->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
+    rv = rv ? rv : apr_thread_cond_create(&router->changed, pool);
+    rv = rv ? rv : apr_thread_create(&router->thread, NULL, run, router, pool);
+    if (rv == APR_SUCCESS) {
+        apr_pool_pre_cleanup_register(pool, router, stop);
+    }
+    *out = router;
+    return rv;
+}
+
+bool aip_router_ready(aip_router_t *router, apr_interval_time_t timeout)
+{
+    if (!apr_atomic_read32(&router->ready)) {
+        apr_time_t end = apr_time_now() + timeout;
+        apr_thread_mutex_lock(router->mutex);
+        for (apr_time_t now = apr_time_now(); now < end && !apr_atomic_read32(&router->ready); now = apr_time_now()) {
+            apr_thread_cond_timedwait(router->changed, router->mutex, end - now);
+        }
+        apr_thread_mutex_unlock(router->mutex);
+    }
+    return apr_atomic_read32(&router->ready) != 0;
+}
+
+aip_span_t aip_router_request(const aip_embedder_conf_t *conf, const aip_span_t *texts, int n, apr_pool_t *pool)
+{
+    aip_span_t body = aip_embeddings_request(conf->model, conf->send_dimensions ? conf->dims : 0, texts, n, pool);
+    if (!conf->param_name || !conf->param_in_body) {
+        return body;
+    }
+    aip_json_edit_t edit = {.name = {conf->param_name, strlen(conf->param_name)},
+                            .value = aip_json_quote((aip_span_t){conf->param_value, strlen(conf->param_value)}, pool)};
+    return aip_json_splice(body, &edit, 1, pool);
+}
+
+apr_status_t aip_router_response(const aip_router_t *router, aip_span_t body, float *vector, apr_pool_t *pool,
+                                 aip_error_t *err)
+{
+    int dims = router->conf.embedder.dims;
+    apr_status_t rv = aip_embeddings_response(body, 1, dims, vector, pool, err);
+    if (rv == APR_SUCCESS && router->conf.metric == AIP_METRIC_COSINE) {
+        (void)aip_vector_normalize(vector, dims);
+    }
+    return rv;
+}
+
+bool aip_router_embed_local(const aip_router_t *router, aip_span_t text, float *vector)
+{
+    return aip_model2vec_embed(router->conf.embedder.local, text, vector) > 0;
+}
+
+void aip_router_distances(aip_router_t *router, const float *vector, float *distances, bool *degraded, apr_pool_t *pool)
+{
+    aip_error_t err = {0};
+    *degraded = false;
+    if (router->store && apr_atomic_read32(&router->store_state) == STORE_UP) {
+        if (router->store->kind->query(router->store, router->refs, vector, distances, pool, &err) == APR_SUCCESS) {
+            return;
+        }
+        set_store(router, STORE_DOWN, &err, pool);
+    }
+    *degraded = router->store != NULL;
+    (void)router->mirror->kind->query(router->mirror, router->refs, vector, distances, pool, &err);
+}
+
+const aip_router_conf_t *aip_router_conf(const aip_router_t *router)
+{
+    return &router->conf;
+}

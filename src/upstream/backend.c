@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A connection out of a worker's pool as the exchange sees it: sockets directly for http, mod_ssl's filters for https,
+ * and one poll that watches upstream and client together. Used by one request's thread. */
+#include "aip/config.h"
+#include "proxy_api.h"
+
+#include <apr_portable.h>
+#include <apr_strings.h>
+#include <http_connection.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <util_filter.h>
+
+APLOG_USE_MODULE(ai_proxy_adv);
+
+/* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted, looked for this often. */
+#define SECONDARY_SLICE apr_time_from_msec(250)
+
+struct aip_backend_t {
+    request_rec *r;
+    const aip_endpoint_t *endpoint;
+    proxy_conn_rec *conn;
+    aip_conn_t api;
+    conn_rec *tls; /* NULL for http */
+    apr_bucket_brigade *in;
+    int fd, client_fd;
+    bool reused;
+};
+
+static int client_socket(const request_rec *r)
+{
+    conn_rec *c = r->connection;
+    apr_socket_t *socket = ap_get_conn_socket(c->master ? c->master : c);
+    int fd = -1;
+    if (socket) {
+        apr_os_sock_get(&fd, socket);
+    }
+    return fd;
+}
+
+static apr_status_t read_plain(void *ctx, char *buf, apr_size_t *len)
+{
+    const aip_backend_t *b = ctx;
+    ssize_t n;
+    do {
+        n = recv(b->fd, buf, *len, MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        *len = (apr_size_t)n;
+        return APR_SUCCESS;
+    }
+    return n == 0 ? APR_EOF : errno == EWOULDBLOCK ? APR_EAGAIN : APR_FROM_OS_ERROR(errno);
+}
+
+static apr_status_t write_plain(void *ctx, const struct iovec *vec, int n, apr_size_t *written)
+{
+    const aip_backend_t *b = ctx;
+    struct msghdr message = {.msg_iov = (struct iovec *)vec, .msg_iovlen = (size_t)n};
+    ssize_t sent;
+    do {
+        sent = sendmsg(b->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0) {
+        *written = (apr_size_t)sent;
+        return APR_SUCCESS;
+    }
+    return errno == EWOULDBLOCK ? APR_EAGAIN : APR_FROM_OS_ERROR(errno);
+}
+
+static apr_status_t read_tls(void *ctx, char *buf, apr_size_t *len)
+{
+    aip_backend_t *b = ctx;
+    apr_status_t rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ, (apr_off_t)*len);
+    if (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(b->in)) {
+        return APR_EAGAIN;
+    }
+    if (rv == APR_SUCCESS && APR_BUCKET_IS_EOS(APR_BRIGADE_FIRST(b->in))) {
+        rv = APR_EOF;
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_brigade_flatten(b->in, buf, len);
+        rv = rv == APR_SUCCESS && *len == 0 ? APR_EAGAIN : rv;
+    }
+    apr_brigade_cleanup(b->in);
+    return APR_STATUS_IS_EAGAIN(rv) ? APR_EAGAIN : rv;
+}
+
+/* Blocks up to the socket's time-out; all or nothing, as far as one can know. */
+static apr_status_t write_tls(void *ctx, const struct iovec *vec, int n, apr_size_t *written)
+{
+    aip_backend_t *b = ctx;
+    apr_bucket_alloc_t *alloc = b->tls->bucket_alloc;
+    apr_bucket_brigade *out = apr_brigade_create(b->r->pool, alloc);
+    apr_size_t total = 0;
+    for (int i = 0; i < n; i++) {
+        if (vec[i].iov_len) {
+            APR_BRIGADE_INSERT_TAIL(out, apr_bucket_transient_create(vec[i].iov_base, vec[i].iov_len, alloc));
+            total += vec[i].iov_len;
+        }
+    }
+    APR_BRIGADE_INSERT_TAIL(out, apr_bucket_flush_create(alloc));
+    apr_status_t rv = ap_pass_brigade(b->tls->output_filters, out);
+    apr_brigade_cleanup(out);
+    if (rv == APR_SUCCESS && b->tls->aborted) {
+        rv = APR_ECONNABORTED;
+    }
+    /* After a failure bytes may have gone out all the same, unless it was the handshake. */
+    *written = rv == APR_SUCCESS || !b->api.tls_failed(b) ? total : 0;
+    return rv;
+}
+
+static bool tls_failed(void *ctx)
+{
+    const aip_backend_t *b = ctx;
+    const char *rv = b->tls ? apr_table_get(b->tls->notes, "SSL_connect_rv") : NULL;
+    return rv && strcmp(rv, "err") == 0;
+}
+
+static apr_time_t now(void *ctx)
+{
+    (void)ctx;
+    return apr_time_now();
+}
+
+static bool client_gone(const aip_backend_t *b, short events)
+{
+    if (events & (POLLRDHUP | POLLHUP | POLLERR)) {
+        b->r->connection->aborted = 1;
+    }
+    return b->r->connection->aborted;
+}
+
+static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t timeout)
+{
+    const aip_backend_t *b = ctx;
+    apr_time_t end = apr_time_now() + timeout;
+    struct pollfd fds[2] = {{.fd = b->fd, .events = what == AIP_WAIT_READ ? POLLIN : POLLOUT},
+                            {.fd = b->client_fd, .events = POLLRDHUP}};
+    for (;;) {
+        bool slice = b->r->connection->master && timeout > SECONDARY_SLICE;
+        apr_interval_time_t step = slice ? SECONDARY_SLICE : timeout;
+        int n = poll(fds, b->client_fd >= 0 ? 2 : 1, (int)((step + 999) / 1000 > INT_MAX ? INT_MAX : (step + 999) / 1000));
+        if (n < 0 && errno != EINTR) {
+            return APR_FROM_OS_ERROR(errno);
+        }
+        if (client_gone(b, n > 0 ? fds[1].revents : 0)) {
+            return APR_ECONNABORTED;
+        }
+        if (n > 0 && fds[0].revents) {
+            return APR_SUCCESS;
+        }
+        timeout = end - apr_time_now();
+        if (timeout <= 0) {
+            return APR_TIMEUP;
+        }
+    }
+}
+
+static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
+{
+    const aip_endpoint_t *e = b->endpoint;
+    request_rec *r = b->r;
+    proxy_server_conf *conf = ap_get_module_config(e->server->module_config, proxy->module);
+    apr_uri_t uri;
+    char port[32];
+    /* determine_connection leaves only the path in it */
+    char *url = apr_pstrcat(r->pool, e->url.origin, e->url.path, NULL);
+    if (proxy->acquire_connection("AI", &b->conn, e->worker, r->server) != OK) {
+        return false;
+    }
+    b->conn->is_ssl = e->url.tls;
+    if (proxy->determine_connection(r->pool, r, conf, e->worker, b->conn, &uri, &url, NULL, 0, port, sizeof port) != OK) {
+        return false;
+    }
+    const apr_socket_t *pooled = b->conn->sock;
+    if (proxy->connect_backend("AI", b->conn, e->worker, r->server) != OK) {
+        return false;
+    }
+    b->reused = pooled && pooled == b->conn->sock; /* a dead one was replaced */
+    apr_os_sock_get(&b->fd, b->conn->sock);
+    return true;
+}
+
+/* mod_proxy hands the request's own configuration to mod_ssl, so the endpoint's section is merged in for that moment. */
+static bool connect_tls(aip_backend_t *b, const aip_proxy_api_t *proxy)
+{
+    request_rec *r = b->r;
+    ap_conf_vector_t *own = r->per_dir_config;
+    r->per_dir_config = ap_merge_per_dir_configs(r->pool, own, b->endpoint->section);
+    bool fresh = b->conn->connection == NULL;
+    int rc = proxy->connection_create_ex("AI", b->conn, r);
+    r->per_dir_config = own;
+    if (rc != OK) {
+        return false;
+    }
+    b->tls = b->conn->connection;
+    b->in = apr_brigade_create(r->pool, b->tls->bucket_alloc);
+    if (fresh) { /* the handshake happens in the first write and belongs to connecting */
+        apr_socket_timeout_set(b->conn->sock, b->endpoint->connect_timeout);
+    }
+    return true;
+}
+
+aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint, aip_outcome_e *outcome)
+{
+    const aip_proxy_api_t *proxy = aip_proxy_api();
+    aip_backend_t *b = apr_pcalloc(r->pool, sizeof *b);
+    apr_time_t start = apr_time_now();
+    *b = (aip_backend_t){.r = r, .endpoint = endpoint, .fd = -1, .client_fd = client_socket(r)};
+    b->api = endpoint->url.tls ? (aip_conn_t){b, read_tls, write_tls, wait_both, now, tls_failed}
+                               : (aip_conn_t){b, read_plain, write_plain, wait_both, now, tls_failed};
+    if (!connect_to(b, proxy)) {
+        *outcome = apr_time_now() - start >= endpoint->connect_timeout ? AIP_OUTCOME_CONNECT_TIMEOUT : AIP_OUTCOME_CONNECT;
+    } else if (endpoint->url.tls && !connect_tls(b, proxy)) {
+        *outcome = AIP_OUTCOME_TLS;
+    } else {
+        return b;
+    }
+    if (b->conn) {
+        aip_backend_close(b, false);
+    }
+    return NULL;
+}
+
+const aip_conn_t *aip_backend_conn(const aip_backend_t *backend)
+{
+    return &backend->api;
+}
+
+void aip_backend_write_timeout(aip_backend_t *backend, apr_interval_time_t timeout)
+{
+    if (backend->tls && backend->reused) {
+        apr_socket_timeout_set(backend->conn->sock, timeout);
+    }
+}
+
+bool aip_backend_reused(const aip_backend_t *backend)
+{
+    return backend->reused;
+}
+
+void aip_backend_close(aip_backend_t *backend, bool reusable)
+{
+    backend->conn->close = !reusable;
+    aip_proxy_api()->release_connection("AI", backend->conn, backend->r->server);
+    backend->conn = NULL;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Takes the response of an attempt: withholds it, or commits it to the client. Until the first byte is passed to httpd's
+ * filters nothing of the request_rec is touched, so that a refused attempt leaves no trace. */
+#include "sink.h"
+
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+
+#define PASS_AT 65536           /* held bytes that are passed on without waiting for a pause */
+#define EVENT_MAX (1u << 20)
+#define COPY_MAX (8u << 20)
+
+static const char *const dropped[] = {"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+                                      "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Date",
+                                      "Server", "Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security",
+                                      "Content-Length", "Content-Type"};
+
+unsigned aip_status_criterion(int status)
+{
+    switch (status) {
+    case 403:
+        return AIP_CRITERION_HTTP_403;
+    case 404:
+        return AIP_CRITERION_HTTP_404;
+    case 429:
+        return AIP_CRITERION_HTTP_429;
+    case 500:
+        return AIP_CRITERION_HTTP_500;
+    case 502:
+        return AIP_CRITERION_HTTP_502;
+    case 503:
+        return AIP_CRITERION_HTTP_503;
+    case 504:
+        return AIP_CRITERION_HTTP_504;
+    }
+    return 0;
+}
+
+typedef struct header_copy_t {
+    request_rec *r;
+    const char *connection;
+} header_copy_t;
+
+static int copy_header(void *baton, const char *name, const char *value)
+{
+    const header_copy_t *copy = baton;
+    for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++) {
+        if (strcasecmp(name, dropped[i]) == 0) {
+            return 1;
+        }
+    }
+    if (!copy->connection || !ap_find_list_item(copy->r->pool, copy->connection, name)) {
+        apr_table_addn(copy->r->headers_out, name, value);
+    }
+    return 1;
+}
+
+static void add_own_headers(const aip_request_t *req, const aip_target_t *target)
+{
+    request_rec *r = req->r;
+    const aip_location_fields_t *f = &req->conf->f;
+    const aip_decision_t *decision = &req->route.decision;
+    if (f->model_name_header && ap_is_HTTP_SUCCESS(r->status)) {
+        const char *model = req->answered.model ? req->answered.model : "";
+        apr_table_setn(r->headers_out, f->model_name_header_name,
+                       apr_pstrcat(r->pool, target->provider_name, "/", aip_header_value_ok(model) ? model : "", NULL));
+    }
+    if (f->route_headers && decision->reason != AIP_REASON_NONE && target->f.description) {
+        apr_table_setn(r->headers_out, "X-LLM-Route", aip_header_value_ok(target->f.description) ? target->f.description : "");
+        if (decision->nearest >= 0) {
+            apr_table_setn(r->headers_out, "X-LLM-Distance", apr_psprintf(r->pool, "%.4f", (double)decision->distance));
+        }
+    }
+}
+
+/* httpd has no words of its own for some statuses that providers use (529). */
+static void set_status(request_rec *r, int status)
+{
+    const char *line = ap_get_status_line(status);
+    r->status = status;
+    r->status_line = strtol(line, NULL, 10) == status ? NULL : apr_psprintf(r->pool, "%d Upstream Status", status);
+}
+
+static void apply_response(const aip_request_t *req, const aip_target_t *target, const aip_http1_response_t *response)
+{
+    request_rec *r = req->r;
+    header_copy_t copy = {r, apr_table_get(response->headers, "Connection")};
+    const char *type = apr_table_get(response->headers, "Content-Type");
+    set_status(r, response->status);
+    apr_table_do(copy_header, &copy, response->headers, NULL);
+    if (type) {
+        ap_set_content_type(r, type);
+    }
+    add_own_headers(req, target);
+}
+
+static void commit(aip_sink_state_t *state)
+{
+    aip_request_t *req = state->req;
+    state->committed = true;
+    req->answered.target = state->target;
+    apply_response(req, state->target, state->response);
+    if (state->sse) { /* compression would hold events back */
+        apr_table_setn(req->r->subprocess_env, "no-gzip", "1");
+        apr_table_setn(req->r->subprocess_env, "no-brotli", "1");
+    } else if (state->response->length >= 0) {
+        ap_set_content_length(req->r, state->response->length);
+    }
+}
+
+static bool pass(aip_sink_state_t *state, bool flush)
+{
+    request_rec *r = state->req->r;
+    if (!state->committed) {
+        commit(state);
+    }
+    if (flush) {
+        APR_BRIGADE_INSERT_TAIL(state->out, apr_bucket_flush_create(state->out->bucket_alloc));
+    }
+    apr_status_t rv = ap_pass_brigade(r->output_filters, state->out);
+    apr_brigade_cleanup(state->out);
+    state->held = 0;
+    state->failed = rv != APR_SUCCESS || r->connection->aborted;
+    return !state->failed;
+}
+
+static void copy_bytes(aip_sink_state_t *state, const char *data, size_t len)
+{
+    if (len > COPY_MAX - state->copied) {
+        len = COPY_MAX - state->copied;
+    }
+    if (state->copied + len > state->copy_room) {
+        apr_size_t room = 2 * (state->copied + len) + 4096;
+        char *grown = apr_palloc(state->req->r->pool, room);
+        if (state->copied) {
+            memcpy(grown, state->copy, state->copied);
+        }
+        state->copy = grown;
+        state->copy_room = room;
+    }
+    memcpy(state->copy + state->copied, data, len);
+    state->copied += len;
+}
+
+static void hold(aip_sink_state_t *state, const char *data, size_t len)
+{
+    apr_brigade_write(state->out, NULL, NULL, data, len);
+    state->held += len;
+}
+
+/* What a stream's events tell about usage, model and text; text is collected as the inside of a JSON string. */
+static bool on_event(void *ctx, const aip_sse_event_t *event)
+{
+    aip_sink_state_t *state = ctx;
+    aip_answered_t *answered = &state->req->answered;
+    aip_answer_t answer;
+    if (!event->partial && event->data.data && state->observe && aip_answer_read(event->data, &answer, &answered->usage)) {
+        if (answer.model.data && !answered->response_model) {
+            answered->response_model = aip_json_string(answer.model, state->req->r->pool);
+        }
+        if (answer.content.len > 2) {
+            answered->first_byte_at = answered->first_byte_at ? answered->first_byte_at : apr_time_now();
+            if (state->payloads) {
+                copy_bytes(state, answer.content.data + 1, answer.content.len - 2);
+            }
+        }
+        if (state->strip_usage && answer.has_usage && !answer.has_choices) {
+            return true;
+        }
+    }
+    hold(state, event->raw.data, event->raw.len);
+    return true;
+}
+
+static void keep(aip_kept_t *kept, const char *data, size_t len)
+{
+    len = len > AIP_HTTP1_DRAIN_BYTES - kept->len ? AIP_HTTP1_DRAIN_BYTES - kept->len : len;
+    memcpy(kept->body + kept->len, data, len);
+    kept->len += len;
+}
+
+static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
+{
+    aip_sink_state_t *state = ctx;
+    const char *type = apr_table_get(response->headers, "Content-Type");
+    apr_pool_t *pool = state->req->r->pool;
+    state->response = response;
+    if (aip_status_criterion(response->status) & state->withhold) {
+        state->withheld = true;
+        *state->kept = (aip_kept_t){.response = response, .target = state->target,
+                                    .body = apr_palloc(pool, AIP_HTTP1_DRAIN_BYTES)};
+        return AIP_SINK_DRAIN;
+    }
+    state->sse = type && strncasecmp(type, "text/event-stream", 17) == 0;
+    if (state->sse) {
+        state->events = aip_sse_create(pool, EVENT_MAX);
+    }
+    return AIP_SINK_CONTINUE;
+}
+
+static aip_sink_e on_body(void *ctx, const char *data, size_t len)
+{
+    aip_sink_state_t *state = ctx;
+    if (state->withheld) {
+        keep(state->kept, data, len);
+        return AIP_SINK_CONTINUE;
+    }
+    if (state->sse) {
+        aip_sse_feed(state->events, data, len, on_event, state);
+    } else {
+        if (state->observe) {
+            copy_bytes(state, data, len);
+        }
+        hold(state, data, len);
+    }
+    return state->held < PASS_AT || pass(state, false) ? AIP_SINK_CONTINUE : AIP_SINK_STOP;
+}
+
+static aip_sink_e on_wait(void *ctx)
+{
+    aip_sink_state_t *state = ctx;
+    return state->withheld || !state->held || pass(state, true) ? AIP_SINK_CONTINUE : AIP_SINK_STOP;
+}
+
+void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target, unsigned withhold,
+                   aip_kept_t *kept)
+{
+    const aip_target_fields_t *f = &target->f;
+    *state = (aip_sink_state_t){.req = req, .target = target, .withhold = withhold, .kept = kept};
+    state->payloads = f->logging_log_payloads;
+    state->observe = f->logging_log_statistics || f->logging_log_payloads;
+    state->strip_usage = f->logging_log_statistics && !req->chat.include_usage;
+    state->out = apr_brigade_create(req->r->pool, req->r->connection->bucket_alloc);
+}
+
+aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state)
+{
+    return (aip_http1_sink_t){.ctx = state, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
+}
+
+static void note_copy(aip_sink_state_t *state)
+{
+    aip_answered_t *answered = &state->req->answered;
+    answered->stream = state->sse;
+    if (state->copied) {
+        answered->payload = (aip_span_t){state->copy, state->copied};
+    }
+}
+
+void aip_sink_finish(aip_sink_state_t *state)
+{
+    if (state->sse) {
+        aip_sse_finish(state->events, on_event, state);
+    }
+    note_copy(state);
+    APR_BRIGADE_INSERT_TAIL(state->out, apr_bucket_eos_create(state->out->bucket_alloc));
+    (void)pass(state, false);
+}
+
+void aip_sink_cut(aip_sink_state_t *state, aip_outcome_e outcome)
+{
+    request_rec *r = state->req->r;
+    note_copy(state);
+    state->req->answered.cut = aip_outcome_name(outcome);
+    if (state->sse) {
+        aip_error_t error = {.type = "upstream_error", .code = aip_outcome_name(outcome),
+                             .message = "the model's answer broke off"};
+        const char *json = aip_error_json(&error, r->pool); /* ends with a newline: one more ends the event */
+        apr_brigade_puts(state->out, NULL, NULL, apr_pstrcat(r->pool, "data: ", json, "\n", NULL));
+    } else {
+        if (state->held && !pass(state, true)) {
+            return;
+        }
+        r->connection->keepalive = AP_CONN_CLOSE;
+        APR_BRIGADE_INSERT_TAIL(state->out, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool,
+                                                                   state->out->bucket_alloc));
+    }
+    APR_BRIGADE_INSERT_TAIL(state->out, apr_bucket_eos_create(state->out->bucket_alloc));
+    (void)pass(state, false);
+}
+
+void aip_sink_replay(aip_request_t *req, const aip_kept_t *kept)
+{
+    aip_sink_state_t state;
+    aip_sink_init(&state, req, kept->target, 0, NULL);
+    state.response = kept->response;
+    hold(&state, kept->body, kept->len);
+    commit(&state);
+    ap_set_content_length(req->r, (apr_off_t)kept->len);
+    APR_BRIGADE_INSERT_TAIL(state.out, apr_bucket_eos_create(state.out->bucket_alloc));
+    (void)pass(&state, false);
+}

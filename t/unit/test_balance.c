@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Candidate lists: shares follow the weights, turns are spread, the list behind the first is by weight, and a ranking
+ * gives the members of each route in turn. */
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aip/balance.h"
+
+Suite *balance_suite(void);
+
+static apr_pool_t *pool;
+
+static void setup(void)
+{
+    apr_initialize();
+    apr_pool_create(&pool, NULL);
+}
+
+static void teardown(void)
+{
+    apr_pool_destroy(pool);
+}
+
+static int first_at(const aip_wheel_t *wheel, apr_uint32_t tick)
+{
+    int targets[16];
+    aip_candidates_t c = {0, targets};
+    aip_wheel_append(wheel, tick, &c);
+    return targets[0];
+}
+
+static const char *joined(const aip_candidates_t *c)
+{
+    const char *out = "";
+    for (int i = 0; i < c->n; i++) {
+        out = apr_psprintf(pool, "%s%s%d", out, i ? " " : "", c->targets[i]);
+    }
+    return out;
+}
+
+START_TEST(turns)
+{
+    static const struct {
+        const char *name;
+        int n, targets[3], weights[6];
+        const char *expected; /* who is first at ticks 0, 1, 2 ... */
+    } rows[] = {
+        {"one", 1, {0}, {100}, "0 0 0"},
+        {"equal", 2, {0, 1}, {100, 100}, "0 1 0 1"},
+        {"three equal", 3, {0, 1, 2}, {7, 7, 7}, "0 1 2 0 1 2"},
+        {"smooth 5 1 1", 3, {0, 1, 2}, {5, 1, 1}, "0 0 1 0 2 0 0 0 0 1"},
+        {"smooth 2 1", 2, {0, 1}, {200, 100}, "0 1 0 0 1 0"},
+        {"order of configuration among equals", 2, {3, 1}, {0, 50, 0, 50}, "3 1 3 1"},
+        {"weights are indexed by target", 2, {5, 2}, {9, 9, 1, 9, 9, 3}, "5 5 2 5 5 5 2 5"},
+    };
+    aip_wheel_t *wheel = aip_wheel_create(rows[_i].targets, rows[_i].n, rows[_i].weights, pool);
+    const char *out = "";
+    for (apr_uint32_t tick = 0; strlen(out) < strlen(rows[_i].expected); tick++) {
+        out = apr_psprintf(pool, "%s%s%d", out, tick ? " " : "", first_at(wheel, tick));
+    }
+    ck_assert_msg(strcmp(out, rows[_i].expected) == 0, "%s: %s", rows[_i].name, out);
+}
+END_TEST
+
+/* Over one period each target is first exactly as often as its weight says. */
+START_TEST(exact_shares)
+{
+    static const int weights[][4] = {{1, 2, 3, 4}, {100, 50, 25, 25}, {997, 3, 500, 500}, {1, 1, 1, 1}, {65535, 13107, 13107, 13107}};
+    static const int targets[] = {0, 1, 2, 3};
+    static const int periods[] = {10, 8, 2000, 4, 8};
+    int counts[4] = {0}, sum = 0;
+    aip_wheel_t *wheel = aip_wheel_create(targets, 4, weights[_i], pool);
+    for (int i = 0; i < 4; i++) {
+        sum += weights[_i][i];
+    }
+    for (int tick = 0; tick < periods[_i]; tick++) {
+        counts[first_at(wheel, (apr_uint32_t)tick)]++;
+    }
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq((long long)counts[i] * sum, (long long)weights[_i][i] * periods[_i]);
+    }
+}
+END_TEST
+
+/* Weights that do not fit the longest period are scaled; nobody starves and shares stay near. */
+START_TEST(scaled_shares)
+{
+    static const int targets[] = {0, 1, 2};
+    static const int weights[] = {65535, 65534, 1};
+    enum { TICKS = 200000 };
+    int counts[3] = {0};
+    aip_wheel_t *wheel = aip_wheel_create(targets, 3, weights, pool);
+    for (apr_uint32_t tick = 0; tick < TICKS; tick++) {
+        counts[first_at(wheel, tick)]++;
+    }
+    ck_assert_int_gt(counts[2], 0);
+    ck_assert_int_lt(counts[2], TICKS / 5000);
+    ck_assert_int_lt(abs(counts[0] - TICKS / 2), TICKS / 100);
+    ck_assert_int_lt(abs(counts[1] - TICKS / 2), TICKS / 100);
+}
+END_TEST
+
+START_TEST(the_rest_by_weight)
+{
+    static const int targets[] = {0, 1, 2, 3};
+    static const int weights[] = {10, 40, 20, 40};
+    static const struct {
+        int first;
+        const char *expected;
+    } rows[] = {{0, "0 1 3 2"}, {1, "1 3 2 0"}, {2, "2 1 3 0"}, {3, "3 1 2 0"}};
+    aip_wheel_t *wheel = aip_wheel_create(targets, 4, weights, pool);
+    int seen = 0;
+    for (apr_uint32_t tick = 0; tick < 11; tick++) {
+        int list[4];
+        aip_candidates_t c = {0, list};
+        aip_wheel_append(wheel, tick, &c);
+        ck_assert_int_eq(c.n, 4);
+        ck_assert_str_eq(joined(&c), rows[list[0]].expected);
+        seen |= 1 << list[0];
+    }
+    ck_assert_int_eq(seen, 15);
+}
+END_TEST
+
+/* The counter that the children share wraps around at 2^32. */
+START_TEST(counter_wraps)
+{
+    static const int targets[] = {0, 1};
+    static const int weights[] = {1, 1};
+    aip_wheel_t *wheel = aip_wheel_create(targets, 2, weights, pool);
+    ck_assert_int_ne(first_at(wheel, 4294967295u), first_at(wheel, 0));
+    ck_assert_int_ne(first_at(wheel, 4294967294u), first_at(wheel, 4294967295u));
+}
+END_TEST
+
+START_TEST(many_targets)
+{
+    enum { N = 12000 };
+    int *targets = calloc(N, sizeof *targets), *weights = calloc(N, sizeof *weights), *counts = calloc(N, sizeof *counts);
+    int *list = calloc(N, sizeof *list);
+    for (int i = 0; i < N; i++) {
+        targets[i] = i;
+        weights[i] = 1 + i % 3;
+    }
+    aip_wheel_t *wheel = aip_wheel_create(targets, N, weights, pool);
+    aip_candidates_t c = {0, list};
+    aip_wheel_append(wheel, 77777, &c);
+    ck_assert_int_eq(c.n, N);
+    for (int i = 0; i < N; i++) {
+        counts[list[i]]++;
+    }
+    for (int i = 0; i < N; i++) {
+        ck_assert_int_eq(counts[i], 1);
+    }
+    free(targets);
+    free(weights);
+    free(counts);
+    free(list);
+}
+END_TEST
+
+START_TEST(ranked)
+{
+    static const int members[3][2] = {{0, 4}, {1, 2}, {3, 3}};
+    static const int sizes[] = {2, 2, 1};
+    static const int weights[] = {1, 1, 3, 1, 1};
+    static const struct {
+        const char *name;
+        int n, order[3];
+        apr_uint32_t ticks[3];
+        const char *expected;
+    } rows[] = {
+        {"nothing", 0, {0}, {0, 0, 0}, ""},
+        {"one route", 1, {1}, {0, 0, 0}, "2 1"},
+        {"its next turn", 1, {1}, {9, 1, 9}, "1 2"},
+        {"and the one after", 1, {1}, {9, 2, 9}, "2 1"},
+        {"nearest first, then the others", 3, {1, 0, 2}, {1, 0, 5}, "2 1 4 0 3"},
+        {"another order", 3, {2, 0, 1}, {0, 1, 0}, "3 0 4 1 2"},
+    };
+    aip_wheel_t *wheels[3];
+    aip_ranked_t order[3];
+    int list[5];
+    aip_candidates_t c = {0, list};
+    for (int i = 0; i < 3; i++) {
+        wheels[i] = aip_wheel_create(members[i], sizes[i], weights, pool);
+        order[i] = (aip_ranked_t){rows[_i].order[i], 0};
+    }
+    aip_decision_t decision = {.n = rows[_i].n, .ranked = order};
+    aip_candidates_ranked(&decision, wheels, rows[_i].ticks, &c);
+    ck_assert_msg(strcmp(joined(&c), rows[_i].expected) == 0, "%s: %s", rows[_i].name, joined(&c));
+}
+END_TEST
+
+Suite *balance_suite(void)
+{
+    Suite *suite = suite_create("balance");
+    TCase *tcase = tcase_create("balance");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_loop_test(tcase, turns, 0, 7);
+    tcase_add_loop_test(tcase, exact_shares, 0, 5);
+    tcase_add_test(tcase, scaled_shares);
+    tcase_add_test(tcase, the_rest_by_weight);
+    tcase_add_test(tcase, counter_wraps);
+    tcase_add_test(tcase, many_targets);
+    tcase_add_loop_test(tcase, ranked, 0, 6);
+    suite_add_tcase(suite, tcase);
+    return suite;
+}

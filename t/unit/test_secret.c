@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Vault references: what is resolved from environment and files, what is refused, and that no error shows a secret. */
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "aip/secret.h"
+
+Suite *secret_suite(void);
+
+#define SECRET "s3cr3t-value"
+
+static apr_pool_t *pool;
+static char *dir;
+
+static void setup(void)
+{
+    apr_initialize();
+    apr_pool_create(&pool, NULL);
+    dir = apr_pstrdup(pool, "/tmp/aip-secret.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    setenv("AIP_T_KEY", SECRET, 1);
+    setenv("AIP_T_OTHER_KEY", "other", 1);
+    setenv("aip_t_lower", "lower", 1);
+    setenv("AIP_T_EMPTY", "", 1);
+    setenv("AIP_T_JSON", "{\"key\":\"" SECRET "\",\"n\":1,\"empty\":\"\",\"deep\":{\"key\":\"x\"}}", 1);
+    setenv("AIP_T_TWICE", "{\"key\":\"a\",\"key\":\"b\"}", 1);
+    setenv("AIP_T_BRACES", "{vault://env/AIP_T_OTHER_KEY}", 1);
+}
+
+static void teardown(void)
+{
+    unlink(apr_pstrcat(pool, dir, "/secret", NULL));
+    rmdir(dir);
+    apr_pool_destroy(pool);
+}
+
+static const char *file_of(const char *name, const char *data, size_t len)
+{
+    const char *path = apr_pstrcat(pool, dir, "/", name, NULL);
+    FILE *f = fopen(path, "wb");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(fwrite(data, 1, len, f), len);
+    ck_assert_int_eq(fclose(f), 0);
+    return path;
+}
+
+static const struct {
+    const char *name, *value, *expected; /* expected NULL: an error */
+} values[] = {
+    {"plain", "Bearer abc", "Bearer abc"},
+    {"empty", "", ""},
+    {"other braces", "{not} {vault} }{", "{not} {vault} }{"},
+    {"env", "{vault://env/AIP_T_KEY}", SECRET},
+    {"inside text", "Bearer {vault://env/AIP_T_KEY}!", "Bearer " SECRET "!"},
+    {"two", "{vault://env/AIP_T_KEY}:{vault://env/AIP_T_OTHER_KEY}", SECRET ":other"},
+    {"three in a row", "{vault://env/AIP_T_KEY}{vault://env/AIP_T_KEY}{vault://env/AIP_T_OTHER_KEY}", SECRET SECRET "other"},
+    {"lower case and dashes", "{vault://env/aip-t-key}", SECRET},
+    {"lower case and dashes, two words", "{vault://env/aip-t-other-key}", "other"},
+    {"the exact name first", "{vault://env/aip_t_lower}", "lower"},
+    {"member of JSON", "{vault://env/AIP_T_JSON/key}", SECRET},
+    {"a whole JSON", "{vault://env/aip-t-twice}", "{\"key\":\"a\",\"key\":\"b\"}"},
+    {"a secret is not resolved again", "{vault://env/AIP_T_BRACES}", "{vault://env/AIP_T_OTHER_KEY}"},
+    {"no such variable", "{vault://env/AIP_T_NONE}", NULL},
+    {"empty variable", "{vault://env/AIP_T_EMPTY}", NULL},
+    {"no name", "{vault://env/}", NULL},
+    {"no name but a member", "{vault://env//key}", NULL},
+    {"no such member", "{vault://env/AIP_T_JSON/none}", NULL},
+    {"member that is no text", "{vault://env/AIP_T_JSON/n}", NULL},
+    {"no nesting", "{vault://env/AIP_T_JSON/deep/key}", NULL},
+    {"member of no JSON", "{vault://env/AIP_T_KEY/key}", NULL},
+    {"member twice", "{vault://env/AIP_T_TWICE/key}", NULL},
+    {"other vault", "{vault://hcv/secret/key}", NULL},
+    {"vault without path", "{vault://env}", NULL},
+    {"empty reference", "{vault://}", NULL},
+    {"not closed", "Bearer {vault://env/AIP_T_KEY", NULL},
+    {"one slash", "{vault:/env/AIP_T_KEY}", NULL},
+    {"second one is bad", "{vault://env/AIP_T_KEY} {vault://env/AIP_T_NONE}", NULL},
+    {"case of the scheme's vault", "{vault://ENV/AIP_T_KEY}", NULL},
+    {"no such file", "{vault://file/nonexistent/aip/file}", NULL},
+    {"a directory", "{vault://file/tmp}", NULL},
+};
+
+START_TEST(resolves)
+{
+    const char *resolved = NULL, *error = NULL;
+    apr_status_t rv = aip_secret_resolve(values[_i].value, &resolved, pool, &error);
+    if (values[_i].expected) {
+        ck_assert_msg(rv == APR_SUCCESS, "%s: %s", values[_i].name, error);
+        ck_assert_msg(strcmp(resolved, values[_i].expected) == 0, "%s: %s", values[_i].name, resolved);
+    } else {
+        ck_assert_msg(rv != APR_SUCCESS, "%s: %s", values[_i].name, resolved);
+        ck_assert_msg(error && *error, "%s", values[_i].name);
+        ck_assert_msg(!strstr(error, SECRET), "%s: the error shows the secret: %s", values[_i].name, error);
+    }
+}
+END_TEST
+
+START_TEST(names_the_reference)
+{
+    const char *resolved, *error;
+    ck_assert_int_ne(aip_secret_resolve("Bearer {vault://env/AIP_T_NONE}", &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_ptr_nonnull(strstr(error, "{vault://env/AIP_T_NONE}"));
+    ck_assert_ptr_nonnull(strstr(error, "not set"));
+    ck_assert_int_ne(aip_secret_resolve("{vault://env/AIP_T_EMPTY}", &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_ptr_nonnull(strstr(error, "empty"));
+    ck_assert_int_ne(aip_secret_resolve("{vault://aws/x}", &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_ptr_nonnull(strstr(error, "{vault://aws/x}"));
+    ck_assert_ptr_nonnull(strstr(error, "{vault://file/path}"));
+}
+END_TEST
+
+START_TEST(a_value_without_reference_is_returned_as_it_is)
+{
+    const char *value = "Bearer abc", *resolved, *error;
+    ck_assert_int_eq(aip_secret_resolve(value, &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_ptr_eq(resolved, value);
+}
+END_TEST
+
+static const struct {
+    const char *name, *data;
+    size_t len;
+    const char *expected;
+} files[] = {
+    {"no line end", "abc", 3, "abc"},
+    {"line end", "abc\n", 4, "abc"},
+    {"DOS line end", "abc\r\n", 5, "abc"},
+    {"one line end only", "abc\n\n", 5, "abc\n"},
+    {"spaces stay", " abc ", 5, " abc "},
+    {"UTF-8", "\xc3\xa4", 2, "\xc3\xa4"},
+    {"empty", "", 0, NULL},
+    {"a line end alone", "\n", 1, NULL},
+    {"a DOS line end alone", "\r\n", 2, NULL},
+    {"NUL inside", "a\0b", 3, NULL},
+    {"NUL at the end", "ab\0", 3, NULL},
+};
+
+START_TEST(files_are_read)
+{
+    const char *path = file_of("secret", files[_i].data, files[_i].len), *resolved, *error = NULL;
+    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "<{vault://file", path, "}>", NULL), &resolved, pool, &error);
+    if (files[_i].expected) {
+        ck_assert_msg(rv == APR_SUCCESS, "%s: %s", files[_i].name, error);
+        ck_assert_str_eq(resolved, apr_pstrcat(pool, "<", files[_i].expected, ">", NULL));
+    } else {
+        ck_assert_msg(rv != APR_SUCCESS, "%s: %s", files[_i].name, resolved);
+        ck_assert_ptr_nonnull(strstr(error, path));
+    }
+}
+END_TEST
+
+/* 64 KiB is the limit, line end included; one byte more is refused, never cut. */
+START_TEST(long_files)
+{
+    char *data = malloc(65537);
+    const char *resolved, *error;
+    memset(data, 'x', 65537);
+    const char *value = apr_pstrcat(pool, "{vault://file", file_of("secret", data, 65536), "}", NULL);
+    ck_assert_int_eq(aip_secret_resolve(value, &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_uint_eq(strlen(resolved), 65536);
+    file_of("secret", data, 65537);
+    ck_assert_int_ne(aip_secret_resolve(value, &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_ptr_nonnull(strstr(error, "65536"));
+    free(data);
+}
+END_TEST
+
+START_TEST(unreadable_file)
+{
+    const char *path = file_of("secret", SECRET, strlen(SECRET)), *resolved, *error;
+    const uid_t self = geteuid();
+    if (self == 0) {
+        ck_assert_int_eq(chown(dir, 65534, 65534), 0);
+        ck_assert_int_eq(seteuid(65534), 0); /* root reads everything */
+    }
+    chmod(dir, 0);
+    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "{vault://file", path, "}", NULL), &resolved, pool, &error);
+    chmod(dir, 0700);
+    ck_assert_int_eq(seteuid(self), 0);
+    ck_assert_int_ne(rv, APR_SUCCESS);
+    ck_assert_ptr_nonnull(strstr(error, path));
+    ck_assert_ptr_nonnull(strstr(error, "ermission denied"));
+}
+END_TEST
+
+Suite *secret_suite(void)
+{
+    Suite *suite = suite_create("secret");
+    TCase *tcase = tcase_create("secret");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_loop_test(tcase, resolves, 0, sizeof values / sizeof *values);
+    tcase_add_test(tcase, names_the_reference);
+    tcase_add_test(tcase, a_value_without_reference_is_returned_as_it_is);
+    tcase_add_loop_test(tcase, files_are_read, 0, sizeof files / sizeof *files);
+    tcase_add_test(tcase, long_files);
+    tcase_add_test(tcase, unreadable_file);
+    suite_add_tcase(suite, tcase);
+    return suite;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers as providers send them: whole responses, stream chunks with usage in every place where it
+ * has been seen, errors inside a 200, and objects that are not what they should be. */
+
+#include "aip/usage.h"
+
+#include <check.h>
+#include <string.h>
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+typedef struct answer_row_t {
+    const char *name, *json;
+    bool object;
+    const char *model, *finish_reason, *content; /* raw, NULL: absent */
+    bool has_choices, has_usage, has_error;
+} answer_row_t;
+
+/* clang-format off */
+static const answer_row_t answers[] = {
+    {"whole response",
+     "{\"id\":\"c\",\"object\":\"chat.completion\",\"model\":\"gpt-4o\",\"choices\":[{\"index\":0,"
+     "\"message\":"
+     "{\"role\":\"assistant\",\"content\":\"h\\\"i\"},\"finish_reason\":\"stop\"}],\"usage\":"
+     "{\"prompt_tokens\":1}}", true, "\"gpt-4o\"", "\"stop\"", "\"h\\\"i\"", true, true, false},
+    {"chunk",
+     "{\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}],"
+     "\"usage\":null}", true, "\"m\"", NULL, "\"a\"", true, false, false},
+    {"last chunk", "{\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":1}}", true,
+     "\"m\"", NULL, NULL, false, true, false},
+    {"first chunk with filter results", "{\"choices\":[],\"created\":0,\"id\":\"\",\"model\":\"\","
+     "\"prompt_filter_results\":[{\"prompt_index\":0,\"content_filter_results\":{\"hate\":"
+     "{\"filtered\":false}}}]}", true, "\"\"", NULL, NULL, false, false, false},
+    {"usage on a chunk with choices", "{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}],"
+     "\"usage\":{\"total_tokens\":3}}", true, NULL, "\"length\"", NULL, true, true, false},
+    {"first choice only",
+     "{\"choices\":[{\"delta\":{\"content\":\"a\"}},{\"delta\":{\"content\":\"b\"},"
+     "\"finish_reason\":\"stop\"}]}", true, NULL, NULL, "\"a\"", true, false, false},
+    {"message before delta",
+     "{\"choices\":[{\"delta\":{\"content\":\"d\"},\"message\":{\"content\":\"m\"}}]}", true, NULL,
+     NULL, "\"m\"", true, false, false},
+    {"message without content", "{\"choices\":[{\"delta\":{\"content\":\"d\"},\"message\":null}]}",
+     true, NULL, NULL, "\"d\"", true, false, false},
+    {"content null", "{\"choices\":[{\"message\":{\"content\":null,\"tool_calls\":[]}}]}", true,
+     NULL, NULL, NULL, true, false, false},
+    {"content in parts", "{\"choices\":[{\"message\":{\"content\":[{\"type\":\"text\"}]}}]}", true,
+     NULL, NULL, NULL, true, false, false},
+    {"choices of no objects", "{\"choices\":[null,7]}", true, NULL, NULL, NULL, true, false, false},
+    {"choices is no array", "{\"choices\":{\"a\":1}}", true, NULL, NULL, NULL, false, false, false},
+    {"choices null", "{\"choices\":null,\"usage\":[],\"model\":7}", true, NULL, NULL, NULL, false,
+     false, false},
+    {"error inside a 200", "{\"error\":{\"message\":\"overloaded\"}}", true, NULL, NULL, NULL,
+     false, false, true},
+    {"error as a string", "{\"error\":\"overloaded\"}", true, NULL, NULL, NULL, false, false, true},
+    {"error null", "{\"error\":null,\"model\":\"m\"}", true, "\"m\"", NULL, NULL, false, false,
+     false},
+    {"nothing", " {} ", true, NULL, NULL, NULL, false, false, false},
+    {"a duplicate leaves the rest",
+     "{\"model\":\"a\",\"model\":\"b\",\"choices\":[{\"finish_reason\":\"stop\"}]}", true, NULL,
+     "\"stop\"", NULL, true, false, false},
+    {"a duplicate, then bad syntax", "{\"model\":\"a\",\"model\":\"b\",", false, NULL, NULL, NULL,
+     false, false, false},
+    {"array", "[]", false, NULL, NULL, NULL, false, false, false},
+    {"[DONE]", "[DONE]", false, NULL, NULL, NULL, false, false, false},
+    {"cut", "{\"model\":\"a\"", false, NULL, NULL, NULL, false, false, false},
+    {"empty", "", false, NULL, NULL, NULL, false, false, false},
+};
+/* clang-format on */
+
+static void check_span(const char *row, const char *what, aip_span_t got, const char *want)
+{
+    bool same =
+        want ? got.data && got.len == strlen(want) && !memcmp(got.data, want, got.len) : !got.data;
+
+    ck_assert_msg(same, "%s: %s is '%.*s'", row, what, (int)got.len, got.data ? got.data : "");
+}
+
+START_TEST(test_answer)
+{
+    const answer_row_t *row = &answers[_i];
+    aip_usage_t usage = AIP_USAGE_UNKNOWN;
+    aip_answer_t a;
+    bool object;
+
+    memset(&a, 0xa5, sizeof(a));
+    object = aip_answer_read((aip_span_t){row->json, strlen(row->json)}, &a, &usage);
+    ck_assert_msg(object == row->object, "%s: returns %d", row->name, object);
+    check_span(row->name, "model", a.model, row->model);
+    check_span(row->name, "finish_reason", a.finish_reason, row->finish_reason);
+    check_span(row->name, "content", a.content, row->content);
+    ck_assert_msg(a.has_choices == row->has_choices, "%s: has_choices", row->name);
+    ck_assert_msg(a.has_usage == row->has_usage, "%s: has_usage", row->name);
+    ck_assert_msg(a.has_error == row->has_error, "%s: has_error", row->name);
+}
+END_TEST
+
+typedef struct usage_row_t {
+    const char *name;
+    const char *usage[4]; /* the value of "usage" in up to four chunks */
+    aip_usage_t expected;
+} usage_row_t;
+
+#define MAX APR_INT64_MAX
+
+/* clang-format off */
+static const usage_row_t usages[] = {
+    {"all",
+     {"{\"prompt_tokens\":10,\"completion_tokens\":20,\"total_tokens\":30,"
+     "\"prompt_tokens_details\":"
+     "{\"cached_tokens\":4},\"completion_tokens_details\":{\"reasoning_tokens\":5}}"}, {10, 20, 30,
+     4, 5}},
+    {"the provider's total stands",
+     {"{\"prompt_tokens\":10,\"completion_tokens\":20,\"total_tokens\":35}"}, {10, 20, 35, -1, -1}},
+    {"total added up", {"{\"prompt_tokens\":10,\"completion_tokens\":20}"}, {10, 20, 30, -1, -1}},
+    {"embeddings", {"{\"prompt_tokens\":8,\"total_tokens\":8}"}, {8, -1, 8, -1, -1}},
+    {"zero is known", {"{\"prompt_tokens\":0,\"completion_tokens\":0}"}, {0, 0, 0, -1, -1}},
+    {"null does not erase", {"{\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3}",
+     "null",
+     "{\"prompt_tokens\":null,\"completion_tokens\":null,\"total_tokens\":null,"
+     "\"prompt_tokens_details\":null}"}, {1, 2, 3, -1, -1}},
+    {"null first", {"null", "null", "{\"prompt_tokens\":1,\"completion_tokens\":2}"}, {1, 2, 3, -1,
+     -1}},
+    {"in parts", {"{\"prompt_tokens\":7}", "{\"completion_tokens\":2}"}, {7, 2, 9, -1, -1}},
+    {"cumulative, with totals", {"{\"prompt_tokens\":7,\"completion_tokens\":1,\"total_tokens\":8}",
+     "{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}",
+     "{\"prompt_tokens\":7,\"completion_tokens\":3,\"total_tokens\":10}"}, {7, 3, 10, -1, -1}},
+    {"later counts outdate a total",
+     {"{\"prompt_tokens\":7,\"completion_tokens\":1,\"total_tokens\":8}",
+     "{\"completion_tokens\":5}"}, {7, 5, 12, -1, -1}},
+    {"repeated counts keep a total",
+     {"{\"prompt_tokens\":7,\"completion_tokens\":1,\"total_tokens\":20}",
+     "{\"prompt_tokens\":7,\"completion_tokens\":1}"}, {7, 1, 20, -1, -1}},
+    {"last value wins, also a smaller one", {"{\"prompt_tokens\":7,\"completion_tokens\":9}",
+     "{\"completion_tokens\":5}"}, {7, 5, 12, -1, -1}},
+    {"details later", {"{\"prompt_tokens\":7,\"prompt_tokens_details\":{\"audio_tokens\":1}}",
+     "{\"prompt_tokens_details\":{\"cached_tokens\":3}}"}, {7, -1, -1, 3, -1}},
+    {"details of the wrong type",
+     {"{\"prompt_tokens_details\":[1],\"completion_tokens_details\":\"x\"}"}, {-1, -1, -1, -1, -1}},
+    {"counts of the wrong type",
+     {"{\"prompt_tokens\":\"7\",\"completion_tokens\":true,\"total_tokens\":{}}"}, {-1, -1, -1, -1,
+     -1}},
+    {"counts that make no sense",
+     {"{\"prompt_tokens\":-7,\"completion_tokens\":1.5,\"total_tokens\":1e99}"}, {-1, -1, -1, -1,
+     -1}},
+    {"sum too large", {"{\"prompt_tokens\":9223372036854775807,\"completion_tokens\":1}"}, {MAX, 1,
+     -1, -1, -1}},
+    {"count too large", {"{\"prompt_tokens\":9223372036854775808,\"completion_tokens\":1}"}, {-1, 1,
+     -1, -1, -1}},
+    {"a duplicate leaves the rest",
+     {"{\"prompt_tokens\":1,\"prompt_tokens\":2,\"completion_tokens\":3}"}, {-1, 3, -1, -1, -1}},
+    {"no object", {"7", "[]", "\"x\"", "{}"}, {-1, -1, -1, -1, -1}},
+};
+/* clang-format on */
+
+START_TEST(test_usage)
+{
+    const usage_row_t *row = &usages[_i];
+    aip_usage_t u = AIP_USAGE_UNKNOWN;
+
+    for (size_t i = 0; i < 4 && row->usage[i]; i++) {
+        char json[512] = "{\"choices\":[{\"delta\":{}}],\"usage\":";
+        size_t n = strlen(json), k = strlen(row->usage[i]);
+        aip_answer_t answer;
+
+        ck_assert_uint_lt(n + k + 1, sizeof(json));
+        memcpy(json + n, row->usage[i], k);
+        json[n + k] = '}';
+        ck_assert(aip_answer_read((aip_span_t){json, n + k + 1}, &answer, &u));
+    }
+    ck_assert_msg(u.prompt_tokens == row->expected.prompt_tokens, "%s: prompt %ld", row->name,
+                  (long)u.prompt_tokens);
+    ck_assert_msg(u.completion_tokens == row->expected.completion_tokens, "%s: completion %ld",
+                  row->name, (long)u.completion_tokens);
+    ck_assert_msg(u.total_tokens == row->expected.total_tokens, "%s: total %ld", row->name,
+                  (long)u.total_tokens);
+    ck_assert_msg(u.cached_tokens == row->expected.cached_tokens, "%s: cached %ld", row->name,
+                  (long)u.cached_tokens);
+    ck_assert_msg(u.reasoning_tokens == row->expected.reasoning_tokens, "%s: reasoning %ld",
+                  row->name, (long)u.reasoning_tokens);
+}
+END_TEST
+
+typedef struct cost_row_t {
+    apr_int64_t prompt, completion;
+    double input, output, expected;
+} cost_row_t;
+
+/* clang-format off */
+static const cost_row_t costs[] = {
+    {1000000, 0, 2.5, 10.0, 2.5}, {0, 1000000, 2.5, 10.0, 10.0}, {1000, 200, 2.5, 10.0, 0.0045},
+    {0, 0, 2.5, 10.0, 0.0},       {1000, 200, 0.0, 0.0, 0.0},    {-1, 200, 2.5, 10.0, 0.0},
+    {1000, -1, 2.5, 10.0, 0.0},   {-1, -1, 2.5, 10.0, 0.0},
+};
+/* clang-format on */
+
+START_TEST(test_cost)
+{
+    const cost_row_t *row = &costs[_i];
+    aip_usage_t usage = AIP_USAGE_UNKNOWN;
+
+    usage.prompt_tokens = row->prompt;
+    usage.completion_tokens = row->completion;
+    ck_assert_double_eq_tol(aip_usage_cost(&usage, row->input, row->output), row->expected, 1e-12);
+}
+END_TEST
+
+Suite *usage_suite(void);
+
+Suite *usage_suite(void)
+{
+    Suite *suite = suite_create("usage");
+    TCase *tc = tcase_create("answers");
+
+    tcase_add_loop_test(tc, test_answer, 0, (int)COUNT(answers));
+    tcase_add_loop_test(tc, test_usage, 0, (int)COUNT(usages));
+    tcase_add_loop_test(tc, test_cost, 0, (int)COUNT(costs));
+    suite_add_tcase(suite, tc);
+    return suite;
+}
