@@ -57,7 +57,11 @@ typedef struct aip_redis_conf_t {
 /** Whether TLS to Redis is compiled in (hiredis_ssl). */
 bool aip_redis_has_tls(void);
 
-/** The Redis store (RediSearch FT.*, RESP2). Makes no connection. Everything is released when `pool` is destroyed. */
+/**
+ * The Redis store (RediSearch FT.*, RESP2). Makes no connection. Everything is released when `pool` is destroyed.
+ * An ACL user needs `~aip:* +ft.search +ft.info +hstrlen`, to write `+ft.create +hset`, and to replace an index of
+ * another shape `+ft.dropindex`. RediSearch makes indexes in database 0 only; sync() in another one says so.
+ */
 aip_vectordb_t *aip_vectordb_redis(const aip_redis_conf_t *conf, aip_metric_e metric, apr_pool_t *pool);
 
 #endif

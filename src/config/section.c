@@ -114,7 +114,8 @@ const char *aip_section_target(cmd_parms *cmd, void *mconfig, const char *args)
     }
     aip_config_register(cmd, dir);
     ap_conf_vector_t *vector = ap_create_per_dir_config(cmd->pool);
-    aip_dir_conf_t *inner = ap_get_module_config(vector, &ai_proxy_adv_module);
+    aip_dir_conf_t *inner = aip_config_create_dir(cmd->pool, NULL); /* httpd makes one at a module's first directive only */
+    ap_set_module_config(vector, &ai_proxy_adv_module, inner);
     aip_target_t *target = apr_pcalloc(cmd->pool, sizeof *target);
     target->name = name;
     aip_target_defaults(&target->f, cmd->pool);

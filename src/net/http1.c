@@ -465,7 +465,6 @@ static bool read_until_close(exchange_t *x)
 {
     apr_off_t done;
 
-    x->eof = false;
     while (deliver(x, AIP_HTTP1_LINE_MAX, &done)) {
         continue;
     }

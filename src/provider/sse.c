@@ -17,7 +17,6 @@ struct aip_sse_t {
     size_t join_cap;
     bool blank;    /* at the start of a line */
     bool after_cr; /* the last byte was a CR that ended a line: a LF now belongs to it */
-    bool ended_cr; /* the same, but that line has ended the event */
     bool oversize; /* inside an event over the limit: passes in pieces */
     bool began;    /* the first event is over: no byte order mark any more */
     bool stopped;
@@ -115,7 +114,8 @@ static size_t scan(aip_sse_t *sse, const char *data, size_t len, bool *ended)
             p += p < end && *p == '\n' ? 1 : 0;
         }
         if (was_blank) {
-            sse->ended_cr = sse->after_cr;
+            /* Reported at its CR, without waiting for a LF that may never come; one that does come
+             * counts as one more empty line, which says nothing. */
             sse->after_cr = false;
             *ended = true;
             return (size_t)(p - data);
@@ -225,16 +225,6 @@ bool aip_sse_feed(aip_sse_t *sse, const char *data, size_t len, aip_sse_fn fn, v
     report_t to = {fn, ctx};
     bool ok = !sse->stopped;
 
-    if (ok && len > 0 && sse->ended_cr) {
-        /* The event was reported at its CR, without waiting for a LF that may never come. One that
-         * does come is reported alone, like any empty line between events. */
-        sse->ended_cr = false;
-        if (data[0] == '\n') {
-            ok = report_event(sse, to, data, 1);
-            data++;
-            len--;
-        }
-    }
     while (ok && len > 0) {
         bool ended;
         size_t n = scan(sse, data, len, &ended);

@@ -41,7 +41,7 @@ static bool fold(aip_span_t value, apr_int64_t *count)
 {
     apr_int64_t n, before = *count;
 
-    if (aip_json_type(value) == '0' && aip_json_int64(value, &n) && n >= 0) {
+    if (aip_json_int64(value, &n) && n >= 0) {
         *count = n;
     }
     return *count != before;

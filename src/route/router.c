@@ -102,7 +102,7 @@ static void keep_store(aip_router_t *router)
     while (!apr_atomic_read32(&router->stop)) {
         if (apr_atomic_read32(&router->store_state) != STORE_UP) {
             aip_error_t err = {0};
-            apr_status_t rv = router->store->kind->sync(router->store, router->refs, &err);
+            apr_status_t rv = router->store->kind->sync(router->store, router->refs, pool, &err);
             set_store(router, rv == APR_SUCCESS ? STORE_UP : STORE_DOWN, &err, pool);
         }
         apr_pool_clear(pool);

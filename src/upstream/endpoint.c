@@ -68,8 +68,13 @@ static const char *make_section(aip_endpoint_t *endpoint, ap_conf_vector_t *user
         return error;
     }
     endpoint->section = user ? ap_merge_per_dir_configs(pool, vector, user) : vector;
-    proxy_dir_conf *dir = ap_get_module_config(endpoint->section, aip_proxy_api()->module);
-    proxy_server_conf *conf = ap_get_module_config(endpoint->server->module_config, aip_proxy_api()->module);
+    module *proxy = aip_proxy_api()->module;
+    proxy_server_conf *conf = ap_get_module_config(endpoint->server->module_config, proxy);
+    proxy_dir_conf *dir = ap_get_module_config(endpoint->section, proxy);
+    if (!dir) {
+        dir = proxy->create_dir_config(pool, NULL);
+        ap_set_module_config(endpoint->section, proxy, dir);
+    }
     dir->p = apr_pstrcat(pool, "ai-target:", endpoint->name, NULL);
     dir->preserve_host = 0; /* the client's Host must become neither SNI nor the name that is verified */
     dir->preserve_host_set = 1;

@@ -34,7 +34,7 @@ MAX_BODY_BYTES = 16 << 20
 
 
 class Encoder:
-    """BERT with 6 layers of 12 heads and mean pooling; one text at a time, so no padding, no mask."""
+    """BERT with 6 layers of 12 heads, mean pooling; one text at a time: no padding, no mask."""
 
     LAYERS = 6
     HEADS = 12

@@ -67,6 +67,12 @@ static const course_row_t courses[] = {
      OK, 413, false, 29, 9, "a", NULL, false},
     {"interim answer while writing", {BYTES("HTTP/1.1 100 Continue\r\n\r\n"), PAUSE(400), GOOD5},
      {TAKE(9), PAUSE(200)}, 0, OK, 200, true, 400, REQUEST_LEN, "hello", NULL, false},
+    {"interim answer while writing, in pieces",
+     {BYTES("HTTP/1.1 "), PAUSE(20), BYTES("100 C\r\n"), PAUSE(20), BYTES("\r\n"), PAUSE(20), GOOD5},
+     {TAKE(9), PAUSE(50)}, 0, OK, 200, true, 60, REQUEST_LEN, "hello", NULL, false},
+    {"an early head has its full time", {PAUSE(250), BYTES("HTTP/1.1 413 X\r\n"), PAUSE(600),
+     BYTES("Content-Length: 0\r\n\r\n")}, {TAKE(9), PAUSE(9999)}, 0, OK, 413, false, 850, 9, "",
+     NULL, false},
     {"interim and final answer while writing",
      {BYTES("HTTP/1.1 100 C\r\nX: y\r\n\r\nHTTP/1.1 413 X\r\n"), PAUSE(9),
      BYTES("Content-Length: 0\r\n\r\n")}, {TAKE(9), PAUSE(200)}, 0, OK, 413, false, 9, 9, "", NULL,
@@ -148,6 +154,29 @@ START_TEST(test_course)
                   "%s: body '%.*s'", row->name, (int)s.body_len, s.body ? s.body : "");
     ck_assert_msg(!row->trace || strcmp(p.trace, row->trace) == 0, "%s: trace %s", row->name,
                   p.trace);
+}
+END_TEST
+
+/* Interim answers that fill the buffer while the request is blocked end the writing: there is no
+ * room to look further. */
+START_TEST(test_interim_flood)
+{
+    static const char start[] = "HTTP/1.1 100 C\r\nX: ", end[] = "\r\n\r\n" HEAD5 "hello";
+    size_t n = AIP_HTTP1_LINE_MAX - 10;
+    char *text = apr_palloc(pool, n + sizeof(end));
+    peer_t p = {.out = {TAKE(9), PAUSE(250)}};
+    seen_t s = {.on_wait = AIP_SINK_CONTINUE};
+    aip_http1_result_t r;
+
+    memset(text, 'x', n);
+    memcpy(text, start, sizeof(start) - 1);
+    memcpy(text + n, end, sizeof(end));
+    p.in[0] = (step_t){OP_BYTES, text, n + sizeof(end) - 1, 0};
+    r = run(&p, &s, &usual);
+    ck_assert_int_eq(r.outcome, OK);
+    ck_assert_uint_eq(r.written, 9);
+    ck_assert_uint_eq(s.body_len, 5);
+    ck_assert(!r.reusable);
 }
 END_TEST
 
@@ -274,6 +303,7 @@ Suite *http1_course_suite(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_loop_test(tc, test_course, 0, (int)COUNT(courses));
+    tcase_add_test(tc, test_interim_flood);
     tcase_add_test(tc, test_slow_flush);
     tcase_add_loop_test(tc, test_drain, 0, (int)COUNT(drains));
     tcase_add_loop_test(tc, test_stop, 0, (int)COUNT(stops));

@@ -204,6 +204,7 @@ static const limit_row_t limits[] = {
     {"CRLF, one over", 9, "data: a\r\n\r\n", "", true},
     {"reader recovers", 9, "data: 1\n\ndata: 234567890123456789\ndata: x\n\ndata: 4\n\n",
      "-|1;-|4;", true},
+    {"no byte order mark after pieces", 12, "data: 34567890\n\n\xef\xbb\xbf" "data: b\n\n", "", true},
     {"limit 0", 0, "data: a\n\n: b\n\n", "", true},
 };
 /* clang-format on */
@@ -227,6 +228,21 @@ START_TEST(test_limit)
                       (unsigned long)step, log.text);
         ck_assert_msg((log.pieces > 0) == row->pieces, "%s, steps of %lu: %d pieces", row->name,
                       (unsigned long)step, log.pieces);
+    }
+}
+END_TEST
+
+/* Of an endless event no more than the limit is kept: the rest goes out as it comes. */
+START_TEST(test_endless)
+{
+    aip_sse_t *sse = aip_sse_create(pool, 8);
+    log_t log = {.raw_len = 0};
+
+    ck_assert(feed(sse, "data: ab", 8, &log));
+    ck_assert_uint_eq(log.raw_len, 0);
+    for (size_t i = 9; i < 40; i++) {
+        ck_assert(feed(sse, "c", 1, &log));
+        ck_assert_uint_eq(log.raw_len, i);
     }
 }
 END_TEST
@@ -344,6 +360,7 @@ Suite *sse_suite(void)
     tcase_add_loop_test(tc, test_events, 0, (int)COUNT(rows));
     tcase_add_test(tc, test_no_delay);
     tcase_add_loop_test(tc, test_limit, 0, (int)COUNT(limits));
+    tcase_add_test(tc, test_endless);
     tcase_add_test(tc, test_huge);
     tcase_add_test(tc, test_stop);
     tcase_add_test(tc, test_random);
