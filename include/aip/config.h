@@ -39,6 +39,7 @@ typedef struct aip_targets_t {
     aip_routes_t *routes;
     aip_wheel_t *all, **by_route; /**< by_route: one per route */
     volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
+    volatile apr_uint32_t *store; /**< shared by all children: state of the vector store that was last logged */
 } aip_targets_t;
 
 typedef struct aip_dir_conf_t {

@@ -30,6 +30,7 @@ typedef struct aip_router_conf_t {
     aip_metric_e metric;
     const aip_redis_conf_t *redis; /**< NULL: the mirror is the store */
     const char *cache_dir;         /**< directory of the file cache, or NULL */
+    volatile apr_uint32_t *announced; /**< shared by all children: state of the store that was last logged; or NULL */
     aip_log_t log;
 } aip_router_conf_t;
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Builds the body for a target of the OpenAI dialect from the client's: decides which members change and has them
- * spliced. The attempt loop calls it once per candidate; the same chat serves every attempt. */
+/* Builds the body for a target of the OpenAI dialect from the client's: decides which members
+ * change and has them spliced. The attempt loop calls it once per candidate; the same chat serves
+ * every attempt. */
 
 #include "chat_private.h"
 #include "json_private.h"
 
 #include <apr_cstr.h>
 
-/* model, stream, stream_options, temperature, top_p, top_k, two spellings of max_tokens, and the caller's own member */
+/* model, stream, stream_options, temperature, top_p, top_k, two spellings of max_tokens, and the
+ * caller's own member */
 typedef struct edits_t {
     const aip_chat_t *chat;
     aip_json_edit_t list[AIP_CHAT_MEMBERS + 1];
@@ -27,7 +29,8 @@ static bool has_value(const aip_json_member_t *member)
     return type && type != 'n';
 }
 
-static void set_named(edits_t *edits, aip_span_t name, const aip_json_member_t *found, aip_span_t value)
+static void set_named(edits_t *edits, aip_span_t name, const aip_json_member_t *found,
+                      aip_span_t value)
 {
     if (!found->key || !same(found->value, value))
         edits->list[edits->n++] = (aip_json_edit_t){.name = name, .found = found, .value = value};
@@ -53,8 +56,8 @@ static void drop(edits_t *edits, aip_chat_member_e member)
 
 bool aip_chat_wants_completion_tokens(const char *model)
 {
-    static const aip_span_t families[] = {AIP_JSON_NAME("o1"), AIP_JSON_NAME("o3"), AIP_JSON_NAME("o4"),
-                                          AIP_JSON_NAME("gpt-5")};
+    static const aip_span_t families[] = {AIP_JSON_NAME("o1"), AIP_JSON_NAME("o3"),
+                                          AIP_JSON_NAME("o4"), AIP_JSON_NAME("gpt-5")};
     const char *vendor_end = model ? strrchr(model, '/') : NULL;
     const char *name = vendor_end ? vendor_end + 1 : model;
     size_t i;
@@ -92,7 +95,8 @@ static void edit_max_tokens(edits_t *edits, const aip_chat_options_t *options)
     drop(edits, wrong);
     if (options->max_tokens.data)
         set(edits, right, options->max_tokens);
-    else if (members[wrong].key && !has_value(&members[right])) /* a null next to a number must not lose the number */
+    else if (members[wrong].key &&
+             !has_value(&members[right])) /* a null next to a number must not lose the number */
         set(edits, right, members[wrong].value);
 }
 
@@ -122,19 +126,22 @@ static void edit_extra(edits_t *edits, const aip_chat_options_t *options)
 {
     const aip_json_member_t *found;
 
-    if (!options->extra_name.data || options->extra_index < 0 || options->extra_index >= AIP_CHAT_EXTRA_MAX)
+    if (!options->extra_name.data || options->extra_index < 0 ||
+        options->extra_index >= AIP_CHAT_EXTRA_MAX)
         return;
     found = &edits->chat->members[AIP_CHAT_MEMBERS + options->extra_index];
     if (!options->extra_keep || !has_value(found))
         set_named(edits, options->extra_name, found, options->extra_value);
 }
 
-aip_span_t aip_chat_build(const aip_chat_t *chat, const aip_chat_options_t *options, apr_pool_t *pool)
+aip_span_t aip_chat_build(const aip_chat_t *chat, const aip_chat_options_t *options,
+                          apr_pool_t *pool)
 {
     edits_t edits = {.chat = chat};
 
     if (options->model)
-        set(&edits, AIP_CHAT_MODEL, aip_json_quote((aip_span_t){options->model, strlen(options->model)}, pool));
+        set(&edits, AIP_CHAT_MODEL,
+            aip_json_quote((aip_span_t){options->model, strlen(options->model)}, pool));
     edit_stream(&edits, options, pool);
     edit_max_tokens(&edits, options);
     set_if_configured(&edits, AIP_CHAT_TEMPERATURE, options->temperature);

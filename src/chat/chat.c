@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads a client's chat request: checks what the gateway relies on and notes where the members lie that it reads or
- * writes. The handler calls it once per request, before any routing; the body is neither copied nor changed. */
+/* Reads a client's chat request: checks what the gateway relies on and notes where the members lie
+ * that it reads or writes. The handler calls it once per request, before any routing; the body is
+ * neither copied nor changed. */
 
 #include "chat_private.h"
 #include "json_private.h"
@@ -22,15 +23,16 @@ const aip_span_t aip_chat_member_names[AIP_CHAT_MEMBERS] = {
     [AIP_CHAT_TOP_K] = AIP_JSON_NAME("top_k"),
 };
 
-apr_status_t aip_chat_json_error(const aip_json_error_t *fault, size_t base, const char *name, apr_pool_t *pool,
-                                 aip_error_t *err)
+apr_status_t aip_chat_json_error(const aip_json_error_t *fault, size_t base, const char *name,
+                                 apr_pool_t *pool, aip_error_t *err)
 {
     const size_t offset = base + fault->offset;
 
     if (fault->status == AIP_JSON_DUPLICATE)
-        return aip_error_set(err, pool, BAD_REQUEST, INVALID, "duplicate_member", name,
-                             "'%s' occurs twice in the request body, the second time at byte %" APR_SIZE_T_FMT, name,
-                             offset);
+        return aip_error_set(
+            err, pool, BAD_REQUEST, INVALID, "duplicate_member", name,
+            "'%s' occurs twice in the request body, the second time at byte %" APR_SIZE_T_FMT, name,
+            offset);
     if (fault->status == AIP_JSON_NOT_OBJECT)
         return aip_error_set(err, pool, BAD_REQUEST, INVALID, "invalid_json", NULL,
                              "the request body is JSON, but not an object");
@@ -39,9 +41,11 @@ apr_status_t aip_chat_json_error(const aip_json_error_t *fault, size_t base, con
                          aip_json_strerror(fault->status), offset);
 }
 
-static apr_status_t wrong_type(const char *name, const char *expected, apr_pool_t *pool, aip_error_t *err)
+static apr_status_t wrong_type(const char *name, const char *expected, apr_pool_t *pool,
+                               aip_error_t *err)
 {
-    return aip_error_set(err, pool, BAD_REQUEST, INVALID, "invalid_type", name, "'%s' must be %s", name, expected);
+    return aip_error_set(err, pool, BAD_REQUEST, INVALID, "invalid_type", name, "'%s' must be %s",
+                         name, expected);
 }
 
 static apr_status_t read_model(aip_chat_t *chat, apr_pool_t *pool, aip_error_t *err)
@@ -86,8 +90,8 @@ static apr_status_t read_stream_options(aip_chat_t *chat, apr_pool_t *pool, aip_
         return wrong_type("stream_options", "an object or null", pool, err);
     }
     if (aip_json_object(value, names, 1, &chat->include_usage_member, &fault))
-        return aip_chat_json_error(&fault, (size_t)(value.data - chat->body.data), "stream_options.include_usage", pool,
-                                   err);
+        return aip_chat_json_error(&fault, (size_t)(value.data - chat->body.data),
+                                   "stream_options.include_usage", pool, err);
     chat->has_options = true;
     chat->include_usage = aip_json_type(chat->include_usage_member.value) == 't';
     return APR_SUCCESS;
@@ -109,8 +113,8 @@ static apr_status_t read_stream(aip_chat_t *chat, apr_pool_t *pool, aip_error_t 
     return read_stream_options(chat, pool, err);
 }
 
-static apr_status_t check_messages(const aip_chat_t *chat, const aip_json_items_t *items, apr_pool_t *pool,
-                                   aip_error_t *err)
+static apr_status_t check_messages(const aip_chat_t *chat, const aip_json_items_t *items,
+                                   apr_pool_t *pool, aip_error_t *err)
 {
     switch (aip_json_type(chat->members[AIP_CHAT_MESSAGES].value)) {
     case 0:
@@ -125,14 +129,16 @@ static apr_status_t check_messages(const aip_chat_t *chat, const aip_json_items_
         return aip_error_set(err, pool, BAD_REQUEST, INVALID, "empty_array", "messages",
                              "'messages' must hold at least one message");
     if (items->other)
-        return aip_error_set(err, pool, BAD_REQUEST, INVALID, "invalid_type", "messages",
-                             "every item of 'messages' must be an object, the one at byte %" APR_SIZE_T_FMT " is not",
-                             (size_t)(items->other - chat->body.data));
+        return aip_error_set(
+            err, pool, BAD_REQUEST, INVALID, "invalid_type", "messages",
+            "every item of 'messages' must be an object, the one at byte %" APR_SIZE_T_FMT
+            " is not",
+            (size_t)(items->other - chat->body.data));
     return APR_SUCCESS;
 }
 
-apr_status_t aip_chat_parse(aip_chat_t *chat, aip_span_t body, const aip_span_t *extra, size_t n_extra,
-                            apr_pool_t *pool, aip_error_t *err)
+apr_status_t aip_chat_parse(aip_chat_t *chat, aip_span_t body, const aip_span_t *extra,
+                            size_t n_extra, apr_pool_t *pool, aip_error_t *err)
 {
     aip_span_t names[AIP_CHAT_MEMBERS + AIP_CHAT_EXTRA_MAX];
     aip_json_items_t items;
@@ -142,16 +148,19 @@ apr_status_t aip_chat_parse(aip_chat_t *chat, aip_span_t body, const aip_span_t 
     *chat = (aip_chat_t){.body = body};
     if (n_extra > AIP_CHAT_EXTRA_MAX)
         return aip_error_set(err, pool, 500, "gateway_error", NULL, NULL,
-                             "more than %d further members of the body were asked for", AIP_CHAT_EXTRA_MAX);
+                             "more than %d further members of the body were asked for",
+                             AIP_CHAT_EXTRA_MAX);
     memcpy(names, aip_chat_member_names, sizeof(aip_chat_member_names));
     if (n_extra)
         memcpy(names + AIP_CHAT_MEMBERS, extra, n_extra * sizeof(*extra));
-    if (aip_json_object_items(body, names, AIP_CHAT_MEMBERS + n_extra, chat->members, AIP_CHAT_MESSAGES, &items, &fault)) {
+    if (aip_json_object_items(body, names, AIP_CHAT_MEMBERS + n_extra, chat->members,
+                              AIP_CHAT_MESSAGES, &items, &fault)) {
         const aip_span_t name = names[fault.member];
 
         return aip_chat_json_error(&fault, 0, apr_pstrmemdup(pool, name.data, name.len), pool, err);
     }
-    if ((rv = read_model(chat, pool, err)) != APR_SUCCESS || (rv = read_stream(chat, pool, err)) != APR_SUCCESS)
+    if ((rv = read_model(chat, pool, err)) != APR_SUCCESS ||
+        (rv = read_stream(chat, pool, err)) != APR_SUCCESS)
         return rv;
     return check_messages(chat, &items, pool, err);
 }

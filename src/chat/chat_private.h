@@ -14,7 +14,7 @@ extern const aip_span_t aip_chat_member_names[AIP_CHAT_MEMBERS];
  * @param name  AIP_JSON_DUPLICATE: the member, as a path; otherwise not looked at
  * @return APR_EGENERAL
  */
-apr_status_t aip_chat_json_error(const aip_json_error_t *fault, size_t base, const char *name, apr_pool_t *pool,
-                                 aip_error_t *err);
+apr_status_t aip_chat_json_error(const aip_json_error_t *fault, size_t base, const char *name,
+                                 apr_pool_t *pool, aip_error_t *err);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The error object of a request: filled by whichever unit finds the fault, rendered once for the client in the shape of
- * OpenAI's API. Called from every unit of the core and from the glue. */
+/* The error object of a request: filled by whichever unit finds the fault, rendered once for the
+ * client in the shape of OpenAI's API. Called from every unit of the core and from the glue. */
 
 #include "aip/error.h"
 #include "aip/json.h"
@@ -9,8 +9,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-apr_status_t aip_error_set(aip_error_t *err, apr_pool_t *pool, int status, const char *type, const char *code,
-                           const char *param, const char *fmt, ...)
+apr_status_t aip_error_set(aip_error_t *err, apr_pool_t *pool, int status, const char *type,
+                           const char *code, const char *param, const char *fmt, ...)
 {
     va_list args;
 
@@ -29,6 +29,7 @@ static const char *string_or_null(const char *text, apr_pool_t *pool)
 const char *aip_error_json(const aip_error_t *err, apr_pool_t *pool)
 {
     return apr_pstrcat(pool, "{\"error\":{\"message\":", string_or_null(err->message, pool),
-                       ",\"type\":", string_or_null(err->type, pool), ",\"param\":", string_or_null(err->param, pool),
+                       ",\"type\":", string_or_null(err->type, pool),
+                       ",\"param\":", string_or_null(err->param, pool),
                        ",\"code\":", string_or_null(err->code, pool), "}}\n", NULL);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The JSON scanner: one pass over the bytes that checks grammar (RFC 8259), UTF-8 and depth, and notes where wanted
- * members of an object lie. It builds no tree and allocates nothing; recursion is bounded by AIP_JSON_DEPTH_MAX. Called on
- * the request path for every body, for provider answers and for embeddings; thread-safe, as all state is on the stack. */
+/* The JSON scanner: one pass over the bytes that checks grammar (RFC 8259), UTF-8 and depth, and
+ * notes where wanted members of an object lie. It builds no tree and allocates nothing; recursion
+ * is bounded by AIP_JSON_DEPTH_MAX. Called on the request path for every body, for provider answers
+ * and for embeddings; thread-safe, as all state is on the stack. */
 
 #include "aip/json.h"
 #include "json_private.h"
@@ -10,7 +11,8 @@
 typedef struct wanted_t {
     const aip_span_t *names;
     size_t n;
-    uint64_t lengths; /* bit l % 64 is set when a name has length l: most other keys need no comparison */
+    uint64_t lengths; /* bit l % 64 is set when a name has length l: most other keys need no
+                         comparison */
     aip_json_member_t *members;
     size_t items_of; /* the member whose items are counted in `items`; >= n: none */
     aip_json_items_t *items;
@@ -142,7 +144,8 @@ static const char *scan_word(scan_t *s, const char *p, const char *word)
     return p;
 }
 
-/* After an item: the start of the next one, or the closing byte, which is left for the caller to see. */
+/* After an item: the start of the next one, or the closing byte, which is left for the caller to
+ * see. */
 static const char *scan_separator(scan_t *s, const char *p, char close)
 {
     p = aip_json_skip_space(p, s->end);
@@ -201,7 +204,8 @@ static size_t wanted_find(const wanted_t *w, aip_span_t key)
 }
 
 /* The value of the member names[i], whose key stands at `key`. */
-static const char *scan_wanted(scan_t *s, const char *value, int depth, const wanted_t *w, size_t i, const char *key)
+static const char *scan_wanted(scan_t *s, const char *value, int depth, const wanted_t *w, size_t i,
+                               const char *key)
 {
     const char *p;
 
@@ -294,7 +298,8 @@ static wanted_t wanted_make(const aip_span_t *names, size_t n, aip_json_member_t
 static aip_json_status_e report(const scan_t *s, const char *start, aip_json_error_t *err)
 {
     if (err)
-        *err = (aip_json_error_t){.status = s->status, .offset = s->status ? (size_t)(s->fault - start) : 0,
+        *err = (aip_json_error_t){.status = s->status,
+                                  .offset = s->status ? (size_t)(s->fault - start) : 0,
                                   .member = s->member};
     return s->status;
 }
@@ -326,8 +331,9 @@ static void scan_text(scan_t *s, aip_span_t text, const wanted_t *w)
         fault(s, AIP_JSON_SYNTAX, p);
 }
 
-aip_json_status_e aip_json_object_items(aip_span_t text, const aip_span_t *names, size_t n, aip_json_member_t *members,
-                                        size_t items_of, aip_json_items_t *items, aip_json_error_t *err)
+aip_json_status_e aip_json_object_items(aip_span_t text, const aip_span_t *names, size_t n,
+                                        aip_json_member_t *members, size_t items_of,
+                                        aip_json_items_t *items, aip_json_error_t *err)
 {
     wanted_t w = wanted_make(names, n, members);
     scan_t s = {0};
@@ -345,8 +351,8 @@ aip_json_status_e aip_json_object_items(aip_span_t text, const aip_span_t *names
     return report(&s, text.data, err);
 }
 
-aip_json_status_e aip_json_object(aip_span_t text, const aip_span_t *names, size_t n, aip_json_member_t *members,
-                                  aip_json_error_t *err)
+aip_json_status_e aip_json_object(aip_span_t text, const aip_span_t *names, size_t n,
+                                  aip_json_member_t *members, aip_json_error_t *err)
 {
     return aip_json_object_items(text, names, n, members, n, NULL, err);
 }
@@ -395,8 +401,8 @@ bool aip_json_array_next(aip_span_t array, const char **cursor, aip_span_t *item
     return true;
 }
 
-bool aip_json_array_next_members(aip_span_t array, const char **cursor, const aip_span_t *names, size_t n,
-                                 aip_json_member_t *members, aip_json_error_t *err)
+bool aip_json_array_next_members(aip_span_t array, const char **cursor, const aip_span_t *names,
+                                 size_t n, aip_json_member_t *members, aip_json_error_t *err)
 {
     wanted_t w = wanted_make(names, n, members);
     scan_t s = {0};

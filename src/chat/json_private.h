@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_CHAT_JSON_PRIVATE_H
 #define AIP_CHAT_JSON_PRIVATE_H
-/* What the files of src/chat share below the public contract of aip/json.h: the walk over UTF-8 and over plain string
- * bytes, which scanner and writer must see alike, and variants of the scanner that save the chat unit further passes. */
+/* What the files of src/chat share below the public contract of aip/json.h: the walk over UTF-8 and
+ * over plain string bytes, which scanner and writer must see alike, and variants of the scanner
+ * that save the chat unit further passes. */
 
 #include "aip/json.h"
 
@@ -16,9 +17,13 @@
 #endif
 
 /** Spans in static tables, where AIP_SPAN() would be no constant expression in strict C. */
-#define AIP_JSON_NAME(literal) {(literal), sizeof(literal) - 1}
+#define AIP_JSON_NAME(literal)                                                                     \
+    {                                                                                              \
+        (literal), sizeof(literal) - 1                                                             \
+    }
 
-/** The first byte from `p` on that a JSON string cannot hold as plain ASCII: '"', '\\', below 0x20, above 0x7f; or `end`. */
+/** The first byte from `p` on that a JSON string cannot hold as plain ASCII: '"', '\\', below 0x20,
+ * above 0x7f; or `end`. */
 static inline const char *aip_json_plain_end(const char *p, const char *end)
 {
 #ifdef AIP_JSON_SSE2
@@ -28,9 +33,11 @@ static inline const char *aip_json_plain_end(const char *p, const char *end)
 
     while (end - p >= 16) {
         const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-        /* bytes above 0x7f are negative here: one signed comparison finds them and the control characters */
-        const __m128i stop = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)),
-                                          _mm_cmplt_epi8(x, space));
+        /* bytes above 0x7f are negative here: one signed comparison finds them and the control
+         * characters */
+        const __m128i stop =
+            _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)),
+                         _mm_cmplt_epi8(x, space));
         const unsigned mask = (unsigned)_mm_movemask_epi8(stop);
 
         if (mask)
@@ -59,7 +66,8 @@ static inline const char *aip_json_plain_end(const char *p, const char *end)
 
 /**
  * Looks at the character at `p` < `end` (RFC 3629).
- * @param len  out: its bytes; when it is malformed, the bytes that one U+FFFD stands for (the maximal subpart)
+ * @param len  out: its bytes; when it is malformed, the bytes that one U+FFFD stands for (the
+ * maximal subpart)
  * @return whether it is well-formed
  */
 static inline bool aip_utf8_next(const char *p, const char *end, size_t *len)
@@ -95,7 +103,8 @@ static inline bool aip_utf8_next(const char *p, const char *end, size_t *len)
     return true;
 }
 
-/** The greatest length <= `cut` that splits no character of the well-formed `text`; cut < length of the text. */
+/** The greatest length <= `cut` that splits no character of the well-formed `text`; cut < length of
+ * the text. */
 static inline size_t aip_utf8_floor(const char *text, size_t cut)
 {
     while (cut > 0 && ((unsigned char)text[cut] & 0xc0) == 0x80)
@@ -116,20 +125,23 @@ typedef struct aip_json_items_t {
     const char *other; /**< the first item that is no object, or NULL */
 } aip_json_items_t;
 
-/** aip_json_object() that also fills `items` for the member `names[items_of]` when it is an array. */
-aip_json_status_e aip_json_object_items(aip_span_t text, const aip_span_t *names, size_t n, aip_json_member_t *members,
-                                        size_t items_of, aip_json_items_t *items, aip_json_error_t *err);
+/** aip_json_object() that also fills `items` for the member `names[items_of]` when it is an array.
+ */
+aip_json_status_e aip_json_object_items(aip_span_t text, const aip_span_t *names, size_t n,
+                                        aip_json_member_t *members, size_t items_of,
+                                        aip_json_items_t *items, aip_json_error_t *err);
 
 /** The end of the value that starts at `p`, or NULL when there is none before `end`. */
 const char *aip_json_value_end(const char *p, const char *end);
 
 /**
- * aip_json_array_next() that locates `names` in an item that is an object; other items leave `members` zeroed.
+ * aip_json_array_next() that locates `names` in an item that is an object; other items leave
+ * `members` zeroed.
  * @param err  out: offset is counted from the start of the array
  * @return false at the end of the array (err->status is AIP_JSON_OK) and at a fault
  */
-bool aip_json_array_next_members(aip_span_t array, const char **cursor, const aip_span_t *names, size_t n,
-                                 aip_json_member_t *members, aip_json_error_t *err);
+bool aip_json_array_next_members(aip_span_t array, const char **cursor, const aip_span_t *names,
+                                 size_t n, aip_json_member_t *members, aip_json_error_t *err);
 
 /**
  * aip_json_decode() of at most `max` bytes, cut at a character boundary.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Changes members of a JSON object in its text: values are replaced, members removed or appended, every other byte is
- * copied as it was. Called once per attempt with the places that the scanner of json.c found. */
+/* Changes members of a JSON object in its text: values are replaced, members removed or appended,
+ * every other byte is copied as it was. Called once per attempt with the places that the scanner of
+ * json.c found. */
 
 #include "aip/json.h"
 #include "json_private.h"
@@ -74,7 +75,8 @@ static size_t in_text_order(const aip_json_edit_t *edits, size_t n, const aip_js
     return count;
 }
 
-aip_span_t aip_json_splice(aip_span_t text, const aip_json_edit_t *edits, size_t n, apr_pool_t *pool)
+aip_span_t aip_json_splice(aip_span_t text, const aip_json_edit_t *edits, size_t n,
+                           apr_pool_t *pool)
 {
     const aip_json_edit_t **order = apr_palloc(pool, (n + 1) * sizeof(*order));
     const size_t count = in_text_order(edits, n, order);
@@ -101,7 +103,8 @@ aip_span_t aip_json_splice(aip_span_t text, const aip_json_edit_t *edits, size_t
     /* new members go behind the last one, before the white space that leads to the brace */
     while (*--tail != '}')
         ;
-    while (tail > s.p && (tail[-1] == ' ' || tail[-1] == '\n' || tail[-1] == '\r' || tail[-1] == '\t'))
+    while (tail > s.p &&
+           (tail[-1] == ' ' || tail[-1] == '\n' || tail[-1] == '\r' || tail[-1] == '\t'))
         tail--;
     copy_until(&s, tail);
     for (i = 0; i < n; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Single JSON values: strings to and from UTF-8, comparison without decoding, numbers. Called with spans that the scanner
- * of json.c found; reads never leave the span, also when it was not validated. Thread-safe; results live in the caller's
- * buffer or pool. */
+/* Single JSON values: strings to and from UTF-8, comparison without decoding, numbers. Called with
+ * spans that the scanner of json.c found; reads never leave the span, also when it was not
+ * validated. Thread-safe; results live in the caller's buffer or pool. */
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* strtod_l */
@@ -18,7 +18,8 @@
 
 #define REPLACEMENT 0xfffdu
 
-/* Longer numbers do not fit a double as far as aip_json_double() is concerned: no sender means them. */
+/* Longer numbers do not fit a double as far as aip_json_double() is concerned: no sender means
+ * them. */
 #define NUMBER_MAX 1024
 
 char aip_json_type(aip_span_t value)
@@ -64,7 +65,8 @@ static unsigned hex4(const char *p, const char *end)
     return code;
 }
 
-/* The code point of the \u escape at *p, which is moved behind it. A lone surrogate is REPLACEMENT. */
+/* The code point of the \u escape at *p, which is moved behind it. A lone surrogate is REPLACEMENT.
+ */
 static unsigned unicode_escape(const char **p, const char *end)
 {
     unsigned code = hex4(*p, end);
@@ -209,8 +211,8 @@ bool aip_json_equals(aip_span_t value, aip_span_t text)
     return n == text.len;
 }
 
-/* The JSON spelling of the character at *p that aip_json_plain_end() stopped at; moves *p behind it.
- * At most 6 bytes are written to `out`. */
+/* The JSON spelling of the character at *p that aip_json_plain_end() stopped at; moves *p behind
+ * it. At most 6 bytes are written to `out`. */
 static size_t quote_character(const char **p, const char *end, char *out)
 {
     static const char hex[] = "0123456789abcdef";
@@ -297,19 +299,21 @@ bool aip_json_int64(aip_span_t value, apr_int64_t *out)
         if (digit < 0 || digit > 9 || __builtin_mul_overflow(number, 10, &number))
             return false;
         /* towards the sign: INT64_MIN has no positive counterpart */
-        if (negative ? __builtin_sub_overflow(number, digit, &number) : __builtin_add_overflow(number, digit, &number))
+        if (negative ? __builtin_sub_overflow(number, digit, &number)
+                     : __builtin_add_overflow(number, digit, &number))
             return false;
     }
     *out = number;
     return true;
 }
 
-/* Numbers with at most 15 significant digits and a small power of ten: one correctly rounded operation on two exact
- * doubles. Vectors of embeddings are full of them. */
+/* Numbers with at most 15 significant digits and a small power of ten: one correctly rounded
+ * operation on two exact doubles. Vectors of embeddings are full of them. */
 static bool short_double(aip_span_t value, double *out)
 {
-    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     const bool negative = value.data[0] == '-';
     apr_int64_t mantissa = 0;
     size_t i, digits = 0, fraction = 0;

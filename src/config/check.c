@@ -32,14 +32,14 @@ const char *aip_model_dir(const char *name, apr_pool_t *pool)
     return *name == '/' ? name : apr_pstrcat(pool, AIP_EMBEDDER_DIR "/", name, NULL);
 }
 
-static const char *criteria_target(const check_t *check, const char *name)
+static bool is_target(const check_t *check, const char *name)
 {
     for (int i = 0; i < check->conf->targets->n; i++) {
         if (strcmp(check->conf->targets->list[i]->name, name) == 0) {
-            return name;
+            return true;
         }
     }
-    return NULL;
+    return false;
 }
 
 static bool deeper(const check_t *check, const char *path)
@@ -136,10 +136,18 @@ static void check_remote(check_t *check, const aip_embeddings_provider_t *provid
         complain(check, "AIEmbeddingsModelOptionsUpstreamUrl '%s' %s", text, error);
         return;
     }
-    if (!aip_endpoint_find("embeddings", url) &&
-        !aip_endpoint_create("embeddings", url, check->section->server, NULL, check->pool, &error)) {
-        complain(check, "%s", error);
+    aip_endpoint_t *endpoint = aip_endpoint_find("embeddings", url);
+    if (!endpoint) {
+        endpoint = aip_endpoint_create("embeddings", url, check->section->server, NULL, check->pool, &error);
     }
+    if (!endpoint) {
+        complain(check, "%s", error);
+        return;
+    }
+    /* Sections that share a provider share its connections; the shortest patience counts. */
+    apr_interval_time_t timeout = apr_time_from_msec(f->embeddings_timeout);
+    endpoint->connect_timeout = timeout < endpoint->connect_timeout ? timeout : endpoint->connect_timeout;
+    endpoint->io_timeout = endpoint->connect_timeout;
 }
 
 static void check_embeddings(check_t *check)
@@ -200,7 +208,7 @@ static void check_semantic(check_t *check)
     check_embeddings(check);
     check_vectordb(check);
     if (strcmp(f->route_on_failure, "catchall") != 0 && strcmp(f->route_on_failure, "fail") != 0 &&
-        !criteria_target(check, f->route_on_failure)) {
+        !is_target(check, f->route_on_failure)) {
         complain(check, "AIRouteOnFailure '%s' is neither catchall, fail nor the name of a target of this section",
                  f->route_on_failure);
     }

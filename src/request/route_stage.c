@@ -138,6 +138,7 @@ static router_entry_t *start_router(const aip_dir_conf_t *conf, const char *wher
     aip_router_conf_t rc = {.name = where,
                             .routes = conf->targets->routes,
                             .metric = (aip_metric_e)f->vectordb_distance_metric,
+                            .announced = conf->targets->store,
                             .cache_dir = ap_runtime_dir_relative(routers.pool, f->state_dir),
                             .log = {log_line, server}};
     make_key(&entry->key, conf);
@@ -248,7 +249,7 @@ static apr_status_t on_failure(aip_request_t *req, const aip_error_t *cause, aip
     aip_decide_catchall(targets->routes, AIP_REASON_FAILURE, &req->route.decision, req->r->pool);
     for (int i = 0; strcmp(action, "catchall") != 0 && i < targets->n; i++) {
         if (strcmp(targets->list[i]->name, action) == 0) {
-            req->candidates.targets[req->candidates.n++] = i;
+            req->candidates.targets[req->candidates.n++] = i; /* the catch-all follows, should it fail */
         }
     }
     return APR_SUCCESS;
@@ -326,7 +327,13 @@ static void add_ranked(aip_request_t *req)
         int first = d->ranked[0].route;
         ticks[first] = apr_atomic_inc32(&targets->ticks[first]);
     }
-    aip_candidates_ranked(d, targets->by_route, ticks, &req->candidates);
+    aip_candidates_t ranked = {.targets = apr_pcalloc(req->r->pool, (apr_size_t)(targets->n + 1) * sizeof(int))};
+    aip_candidates_ranked(d, targets->by_route, ticks, &ranked);
+    for (int i = 0; i < ranked.n; i++) {
+        if (req->candidates.n == 0 || ranked.targets[i] != req->candidates.targets[0]) {
+            req->candidates.targets[req->candidates.n++] = ranked.targets[i];
+        }
+    }
 }
 
 apr_status_t aip_route_stage(aip_request_t *req, aip_error_t *err)
@@ -341,9 +348,7 @@ apr_status_t aip_route_stage(aip_request_t *req, aip_error_t *err)
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    if (req->candidates.n == 0) {
-        add_ranked(req);
-    }
+    add_ranked(req);
     log_decision(req);
     return req->candidates.n ? APR_SUCCESS : no_route(req, err);
 }

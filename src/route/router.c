@@ -77,10 +77,15 @@ static void load(aip_router_t *router)
     }
 }
 
-/* One log line per change of state, from whichever thread saw it first. */
+/* One log line per change of state, from whichever thread of whichever child saw it first. */
+static bool first_to_see(const aip_router_t *router, store_state_e state)
+{
+    return !router->conf.announced || apr_atomic_xchg32(router->conf.announced, state) != (apr_uint32_t)state;
+}
+
 static void set_store(aip_router_t *router, store_state_e state, const aip_error_t *err, apr_pool_t *pool)
 {
-    if (apr_atomic_xchg32(&router->store_state, state) == (apr_uint32_t)state) {
+    if (apr_atomic_xchg32(&router->store_state, state) == (apr_uint32_t)state || !first_to_see(router, state)) {
         return;
     }
     if (state == STORE_UP) {
@@ -89,9 +94,6 @@ static void set_store(aip_router_t *router, store_state_e state, const aip_error
         say(router, AIP_LOG_WARNING,
             apr_psprintf(pool, "AIP0105: %s: the vector store does not answer (%s: %s); the in-process mirror does "
                                "until it is back", router->conf.name, err->code, err->message));
-        apr_thread_mutex_lock(router->mutex);
-        apr_thread_cond_broadcast(router->changed);
-        apr_thread_mutex_unlock(router->mutex);
     }
 }
 

@@ -12,7 +12,7 @@ apr_status_t aip_counters_create(apr_pool_t *pconf)
     apr_size_t n = 0;
     apr_shm_t *segment;
     for (int i = 0; i < aip_registry->targets->nelts; i++) {
-        n += (apr_size_t)APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *)->routes->n + 1;
+        n += (apr_size_t)APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *)->routes->n + 2;
     }
     if (n == 0) {
         return APR_SUCCESS;
@@ -26,7 +26,8 @@ apr_status_t aip_counters_create(apr_pool_t *pconf)
     for (int i = 0; i < aip_registry->targets->nelts; i++) {
         aip_targets_t *targets = APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *);
         targets->ticks = next;
-        next += targets->routes->n + 1;
+        targets->store = next + targets->routes->n + 1;
+        next += targets->routes->n + 2;
     }
     return APR_SUCCESS;
 }

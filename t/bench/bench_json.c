@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Microseconds that a chat costs in the core: aip_chat_parse() + aip_chat_build() as for a target that sets the model,
- * a temperature and the renamed max_tokens. Documents are made here: a first question, a conversation, a long one and one
- * of 1 MiB, plus one that holds hardly any ASCII. Prints the median of several rounds, one line per document. */
+/* Microseconds that a chat costs in the core: aip_chat_parse() + aip_chat_build() as for a target
+ * that sets the model, a temperature and the renamed max_tokens. Documents are made here: a first
+ * question, a conversation, a long one and one of 1 MiB, plus one that holds hardly any ASCII.
+ * Prints the median of several rounds, one line per document. */
 
 #include "aip/chat.h"
 
@@ -19,19 +20,25 @@ typedef struct document_t {
     const char *sentence;
 } document_t;
 
-static const char ascii[] = "The gateway keeps a connection open, reads \\\"what it must\\\" and passes the rest on.\\n";
-static const char greek[] = "\xce\x97 \xcf\x80\xcf\x8d\xce\xbb\xce\xb7 \xce\xb4\xce\xb9\xce\xb1\xce\xb2\xce\xac\xce\xb6"
-                            "\xce\xb5\xce\xb9 \xcf\x8c,\xcf\x84\xce\xb9 \xcf\x80\xcf\x81\xce\xad\xcf\x80\xce\xb5\xce\xb9. ";
+static const char ascii[] =
+    "The gateway keeps a connection open, reads \\\"what it must\\\" and passes the rest on.\\n";
+static const char greek[] =
+    "\xce\x97 \xcf\x80\xcf\x8d\xce\xbb\xce\xb7 \xce\xb4\xce\xb9\xce\xb1\xce\xb2\xce\xac\xce\xb6"
+    "\xce\xb5\xce\xb9 \xcf\x8c,\xcf\x84\xce\xb9 \xcf\x80\xcf\x81\xce\xad\xcf\x80\xce\xb5\xce\xb9. ";
 
 static const document_t documents[] = {
-    {"310 B", 310, ascii}, {"2.3 KB", 2300, ascii},        {"33 KB", 33000, ascii},
-    {"1 MiB", 1 << 20, ascii}, {"33 KB, not ASCII", 33000, greek},
+    {"310 B", 310, ascii},
+    {"2.3 KB", 2300, ascii},
+    {"33 KB", 33000, ascii},
+    {"1 MiB", 1 << 20, ascii},
+    {"33 KB, not ASCII", 33000, greek},
 };
 
 /* Messages of some 500 bytes until the size is reached. */
 static aip_span_t make_chat(const document_t *document, apr_pool_t *pool)
 {
-    static const char head[] = "{\"model\":\"small\",\"stream\":false,\"max_tokens\":256,\"messages\":[";
+    static const char head[] =
+        "{\"model\":\"small\",\"stream\":false,\"max_tokens\":256,\"messages\":[";
     char *text = apr_palloc(pool, document->bytes + 2048);
     const size_t sentence = strlen(document->sentence);
     size_t n = sizeof(head) - 1;
@@ -109,8 +116,8 @@ int main(void)
             us[round] = (double)(apr_time_now() - start) / repeat;
         }
         qsort(us, ROUNDS, sizeof(us[0]), by_value);
-        printf("parse and build %-18s %8" APR_SIZE_T_FMT " bytes  %9.3f us\n", documents[i].name, body.len,
-               us[ROUNDS / 2]);
+        printf("parse and build %-18s %8" APR_SIZE_T_FMT " bytes  %9.3f us\n", documents[i].name,
+               body.len, us[ROUNDS / 2]);
     }
     apr_terminate();
     return 0;

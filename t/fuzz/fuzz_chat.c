@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the chat unit. The first two bytes choose options and prompt scope, the rest is the body. What must hold: a body
- * that was accepted gives a body that is accepted, with the configured values and one spelling of max_tokens; building
- * twice changes nothing more; the prompt is UTF-8 and no longer than allowed. */
+/* Fuzzes the chat unit. The first two bytes choose options and prompt scope, the rest is the body.
+ * What must hold: a body that was accepted gives a body that is accepted, with the configured
+ * values and one spelling of max_tokens; building twice changes nothing more; the prompt is UTF-8
+ * and no longer than allowed. */
 
 #include "aip/chat.h"
 
@@ -65,7 +66,8 @@ static void check_built(const aip_chat_t *chat, const aip_chat_options_t *option
     if (options->model)
         require(chat->model && !strcmp(chat->model, options->model));
     if (options->max_tokens.data)
-        require_value(chat, old_name ? AIP_CHAT_MAX_TOKENS : AIP_CHAT_MAX_COMPLETION_TOKENS, options->max_tokens);
+        require_value(chat, old_name ? AIP_CHAT_MAX_TOKENS : AIP_CHAT_MAX_COMPLETION_TOKENS,
+                      options->max_tokens);
     if (options->temperature.data)
         require_value(chat, AIP_CHAT_TEMPERATURE, options->temperature);
     if (options->drop_top_k)
@@ -94,13 +96,15 @@ static void check_prompt(const aip_chat_t *chat, unsigned bits, apr_pool_t *pool
         return;
     }
     require(prompt.text.len <= max_bytes);
-    require(aip_chat_prompt(chat, scope, 2, SIZE_MAX, &whole, pool, &err) == APR_SUCCESS && !whole.truncated);
+    require(aip_chat_prompt(chat, scope, 2, SIZE_MAX, &whole, pool, &err) == APR_SUCCESS &&
+            !whole.truncated);
     require(prompt.truncated == (whole.text.len > max_bytes));
     if (scope == AIP_PROMPT_LAST_N || scope == AIP_PROMPT_ALL)
         whole.text.data += whole.text.len - prompt.text.len;
     require(!memcmp(whole.text.data, prompt.text.data, prompt.text.len));
     require(!prompt.truncated || prompt.text.len + 4 > max_bytes);
-    require(aip_json_equals(aip_json_quote(prompt.text, pool), prompt.text)); /* nothing was replaced */
+    require(
+        aip_json_equals(aip_json_quote(prompt.text, pool), prompt.text)); /* nothing was replaced */
 }
 
 static void check_chat(aip_span_t body, unsigned bits, apr_pool_t *pool)
@@ -112,8 +116,9 @@ static void check_chat(aip_span_t body, unsigned bits, apr_pool_t *pool)
 
     if (aip_chat_parse(&chat, body, extra, 2, pool, &err) != APR_SUCCESS) {
         require(err.status == 400 && err.message && err.code);
-        require(aip_json_validate((aip_span_t){aip_error_json(&err, pool), strlen(aip_error_json(&err, pool))}, NULL) ==
-                AIP_JSON_OK);
+        require(aip_json_validate(
+                    (aip_span_t){aip_error_json(&err, pool), strlen(aip_error_json(&err, pool))},
+                    NULL) == AIP_JSON_OK);
         return;
     }
     check_prompt(&chat, bits, pool);

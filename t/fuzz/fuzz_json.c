@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the JSON scanner and the values. Oracle: jansson, which must accept exactly what aip_json_validate() accepts and
- * decode strings alike; where jansson is known to be narrower (numbers that overflow, NUL in keys, lone surrogate escapes)
- * or wider (depth), only one side is asked. */
+/* Fuzzes the JSON scanner and the values. Oracle: jansson, which must accept exactly what
+ * aip_json_validate() accepts and decode strings alike; where jansson is known to be narrower
+ * (numbers that overflow, NUL in keys, lone surrogate escapes) or wider (depth), only one side is
+ * asked. */
 
 #include "aip/json.h"
 
@@ -165,8 +166,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(copy != NULL);
     if (size)
         memcpy(copy, data, size);
-    tree = json_loadb(copy, size, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
-    if (size && memchr(copy, '\0', size)) { /* jansson overlooks a NUL behind a number; it is never JSON */
+    tree =
+        json_loadb(copy, size, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
+    if (size &&
+        memchr(copy, '\0', size)) { /* jansson overlooks a NUL behind a number; it is never JSON */
         json_decref(tree);
         tree = NULL;
         require(aip_json_validate(text, NULL) != AIP_JSON_OK);

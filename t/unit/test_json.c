@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The JSON scanner, values, and splice. Every text is tested in a heap block of exactly its size, so that a run under
- * AddressSanitizer or valgrind sees any read beyond it. The last test compares splices of random documents with jansson. */
+/* The JSON scanner, values, and splice. Every text is tested in a heap block of exactly its size,
+ * so that a run under AddressSanitizer or valgrind sees any read beyond it. The last test compares
+ * splices of random documents with jansson. */
 
 #include "aip/json.h"
 
@@ -17,8 +18,14 @@ Suite *json_suite(void);
 
 #define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
 /* Bytes with their length: texts may hold NUL. */
-#define BYTES(literal) {(literal), sizeof(literal) - 1}
-#define ABSENT {NULL, 0}
+#define BYTES(literal)                                                                             \
+    {                                                                                              \
+        (literal), sizeof(literal) - 1                                                             \
+    }
+#define ABSENT                                                                                     \
+    {                                                                                              \
+        NULL, 0                                                                                    \
+    }
 
 static apr_pool_t *pool;
 
@@ -59,7 +66,7 @@ static void assert_span(const char *name, aip_span_t got, aip_span_t expected)
                   got.data, (int)expected.len, expected.data);
 }
 
-/* -- validation -------------------------------------------------------------------------------- */
+/* -- validation -- */
 
 static const struct {
     const char *name;
@@ -183,23 +190,24 @@ START_TEST(test_validate)
     ck_assert_msg(aip_json_validate(copy, &err) == validate_rows[_i].status, "%s: %s", name,
                   aip_json_strerror(err.status));
     ck_assert_msg(err.status == validate_rows[_i].status, "%s: %d", name, (int)err.status);
-    ck_assert_msg(err.offset == validate_rows[_i].offset, "%s: offset %zu, expected %zu", name, err.offset,
-                  validate_rows[_i].offset);
+    ck_assert_msg(err.offset == validate_rows[_i].offset, "%s: offset %zu, expected %zu", name,
+                  err.offset, validate_rows[_i].offset);
     ck_assert_int_eq(aip_json_validate(copy, NULL), validate_rows[_i].status);
     free_copy(copy);
 }
 END_TEST
 
-/* Strings of every length up to 70 with one special byte at every place: the wide steps and their ends. */
+/* Strings of every length up to 70 with one special byte at every place: the wide steps and their
+ * ends. */
 START_TEST(test_every_position)
 {
     static const struct {
         char byte;
         aip_json_status_e status;
-    } bytes[] = {{'a', AIP_JSON_OK},         {' ', AIP_JSON_OK},     {'!', AIP_JSON_OK},
-                 {'#', AIP_JSON_OK},         {'[', AIP_JSON_OK},     {']', AIP_JSON_OK},
-                 {'\x7f', AIP_JSON_OK},      {'\0', AIP_JSON_SYNTAX}, {'\x1f', AIP_JSON_SYNTAX},
-                 {'\x80', AIP_JSON_UTF8},    {'\xff', AIP_JSON_UTF8}, {'"', AIP_JSON_SYNTAX},
+    } bytes[] = {{'a', AIP_JSON_OK},      {' ', AIP_JSON_OK},      {'!', AIP_JSON_OK},
+                 {'#', AIP_JSON_OK},      {'[', AIP_JSON_OK},      {']', AIP_JSON_OK},
+                 {'\x7f', AIP_JSON_OK},   {'\0', AIP_JSON_SYNTAX}, {'\x1f', AIP_JSON_SYNTAX},
+                 {'\x80', AIP_JSON_UTF8}, {'\xff', AIP_JSON_UTF8}, {'"', AIP_JSON_SYNTAX},
                  {'\\', AIP_JSON_SYNTAX}};
     const char byte = bytes[_i].byte;
     size_t len, at;
@@ -217,10 +225,11 @@ START_TEST(test_every_position)
             if (byte == '"')
                 offset = at + 1; /* the string ends, something follows */
             else if (byte == '\\')
-                offset = at == len ? len + 2 : at + 1; /* \x is no escape; \" leaves the string open */
+                offset =
+                    at == len ? len + 2 : at + 1; /* \x is no escape; \" leaves the string open */
             ck_assert_msg(err.status == bytes[_i].status && (!err.status || err.offset == offset),
-                          "byte 0x%02x at %zu of %zu: status %d, offset %zu", (unsigned char)byte, at, len,
-                          (int)err.status, err.offset);
+                          "byte 0x%02x at %zu of %zu: status %d, offset %zu", (unsigned char)byte,
+                          at, len, (int)err.status, err.offset);
             free(text);
         }
     }
@@ -247,12 +256,16 @@ START_TEST(test_depth)
     aip_json_member_t member;
     aip_json_error_t err;
 
-    ck_assert_int_eq(aip_json_validate(nested(AIP_JSON_DEPTH_MAX, "[", "", "]"), NULL), AIP_JSON_OK);
-    ck_assert_int_eq(aip_json_validate(nested(AIP_JSON_DEPTH_MAX + 1, "[", "", "]"), &err), AIP_JSON_DEPTH);
-    ck_assert_uint_eq(err.offset, AIP_JSON_DEPTH_MAX);
-    ck_assert_int_eq(aip_json_object(nested(AIP_JSON_DEPTH_MAX, "{\"a\":", "1", "}"), names, 1, &member, NULL),
+    ck_assert_int_eq(aip_json_validate(nested(AIP_JSON_DEPTH_MAX, "[", "", "]"), NULL),
                      AIP_JSON_OK);
-    ck_assert_int_eq(aip_json_object(nested(AIP_JSON_DEPTH_MAX + 1, "{\"a\":", "1", "}"), names, 1, &member, &err),
+    ck_assert_int_eq(aip_json_validate(nested(AIP_JSON_DEPTH_MAX + 1, "[", "", "]"), &err),
+                     AIP_JSON_DEPTH);
+    ck_assert_uint_eq(err.offset, AIP_JSON_DEPTH_MAX);
+    ck_assert_int_eq(
+        aip_json_object(nested(AIP_JSON_DEPTH_MAX, "{\"a\":", "1", "}"), names, 1, &member, NULL),
+        AIP_JSON_OK);
+    ck_assert_int_eq(aip_json_object(nested(AIP_JSON_DEPTH_MAX + 1, "{\"a\":", "1", "}"), names, 1,
+                                     &member, &err),
                      AIP_JSON_DEPTH);
     ck_assert_uint_eq(err.offset, AIP_JSON_DEPTH_MAX * 5);
     /* far deeper than the stack could take */
@@ -261,10 +274,11 @@ START_TEST(test_depth)
 }
 END_TEST
 
-/* -- location of members ------------------------------------------------------------------------ */
+/* -- location of members -- */
 
 #define NAMES 4
-static const aip_span_t names[NAMES] = {BYTES("model"), BYTES("messages"), BYTES("s\xc3\xa4"), BYTES("")};
+static const aip_span_t names[NAMES] = {BYTES("model"), BYTES("messages"), BYTES("s\xc3\xa4"),
+                                        BYTES("")};
 
 static const struct {
     const char *name;
@@ -274,26 +288,77 @@ static const struct {
     const char *values[NAMES];
 } object_rows[] = {
     {"none", BYTES("{}"), AIP_JSON_OK, 0, 0, {NULL}},
-    {"all", BYTES("{\"messages\":[1, 2],\"\":\"\",\"s\xc3\xa4\":{},\"model\":\"m\"}"), AIP_JSON_OK, 0, 0,
+    {"all",
+     BYTES("{\"messages\":[1, 2],\"\":\"\",\"s\xc3\xa4\":{},\"model\":\"m\"}"),
+     AIP_JSON_OK,
+     0,
+     0,
      {"\"m\"", "[1, 2]", "{}", "\"\""}},
-    {"white space is no part", BYTES(" { \"model\" : 1.0 , \"messages\"\n:\tnull } "), AIP_JSON_OK, 0, 0,
+    {"white space is no part",
+     BYTES(" { \"model\" : 1.0 , \"messages\"\n:\tnull } "),
+     AIP_JSON_OK,
+     0,
+     0,
      {"1.0", "null"}},
-    {"escaped key", BYTES("{\"\\u006dodel\":1,\"s\\u00E4\":2}"), AIP_JSON_OK, 0, 0, {"1", NULL, "2"}},
-    {"only the top counts", BYTES("{\"x\":{\"model\":1},\"y\":[{\"model\":2}]}"), AIP_JSON_OK, 0, 0, {NULL}},
-    {"nested twins are no twins", BYTES("{\"model\":{\"model\":1,\"model\":2}}"), AIP_JSON_OK, 0, 0,
+    {"escaped key",
+     BYTES("{\"\\u006dodel\":1,\"s\\u00E4\":2}"),
+     AIP_JSON_OK,
+     0,
+     0,
+     {"1", NULL, "2"}},
+    {"only the top counts",
+     BYTES("{\"x\":{\"model\":1},\"y\":[{\"model\":2}]}"),
+     AIP_JSON_OK,
+     0,
+     0,
+     {NULL}},
+    {"nested twins are no twins",
+     BYTES("{\"model\":{\"model\":1,\"model\":2}}"),
+     AIP_JSON_OK,
+     0,
+     0,
      {"{\"model\":1,\"model\":2}"}},
-    {"near misses", BYTES("{\"Model\":1,\"mode\":2,\"models\":3,\"model \":4,\"model\\u0000\":5}"), AIP_JSON_OK,
-     0, 0, {NULL}},
+    {"near misses",
+     BYTES("{\"Model\":1,\"mode\":2,\"models\":3,\"model \":4,\"model\\u0000\":5}"),
+     AIP_JSON_OK,
+     0,
+     0,
+     {NULL}},
     {"same length", BYTES("{\"mudel\":1,\"\\u006dudel\":1}"), AIP_JSON_OK, 0, 0, {NULL}},
     {"others may repeat", BYTES("{\"x\":1,\"x\":2,\"model\":3}"), AIP_JSON_OK, 0, 0, {"3"}},
 
     {"twice", BYTES("{\"model\":1,\"model\":1}"), AIP_JSON_DUPLICATE, 11, 0, {NULL}},
-    {"twice, second escaped", BYTES("{\"messages\":1,\"mess\\u0061ges\":2}"), AIP_JSON_DUPLICATE, 14, 1, {NULL}},
-    {"twice, first escaped", BYTES("{\"mode\\u006C\":1, \"model\":2}"), AIP_JSON_DUPLICATE, 17, 0, {NULL}},
-    {"twice, both escaped", BYTES("{\"\\u006dodel\":1,\"m\\u006fdel\":2}"), AIP_JSON_DUPLICATE, 16, 0, {NULL}},
+    {"twice, second escaped",
+     BYTES("{\"messages\":1,\"mess\\u0061ges\":2}"),
+     AIP_JSON_DUPLICATE,
+     14,
+     1,
+     {NULL}},
+    {"twice, first escaped",
+     BYTES("{\"mode\\u006C\":1, \"model\":2}"),
+     AIP_JSON_DUPLICATE,
+     17,
+     0,
+     {NULL}},
+    {"twice, both escaped",
+     BYTES("{\"\\u006dodel\":1,\"m\\u006fdel\":2}"),
+     AIP_JSON_DUPLICATE,
+     16,
+     0,
+     {NULL}},
     {"twice, empty", BYTES("{\"\":1,\"\":2}"), AIP_JSON_DUPLICATE, 6, 3, {NULL}},
-    {"twice, before bad syntax", BYTES("{\"model\":1,\"model\":x}"), AIP_JSON_DUPLICATE, 11, 0, {NULL}},
-    {"bad syntax before twice", BYTES("{\"model\":1,\"a\":x,\"model\":1}"), AIP_JSON_SYNTAX, 15, 0, {NULL}},
+    {"twice, before bad syntax",
+     BYTES("{\"model\":1,\"model\":x}"),
+     AIP_JSON_DUPLICATE,
+     11,
+     0,
+     {NULL}},
+    {"bad syntax before twice",
+     BYTES("{\"model\":1,\"a\":x,\"model\":1}"),
+     AIP_JSON_SYNTAX,
+     15,
+     0,
+     {NULL}},
     {"array", BYTES(" [1]"), AIP_JSON_NOT_OBJECT, 1, 0, {NULL}},
     {"string", BYTES("\"a\" x"), AIP_JSON_NOT_OBJECT, 0, 0, {NULL}},
     {"null", BYTES("null"), AIP_JSON_NOT_OBJECT, 0, 0, {NULL}},
@@ -313,15 +378,16 @@ START_TEST(test_object)
     size_t i;
 
     memset(members, 0xff, sizeof(members));
-    ck_assert_msg(aip_json_object(copy, names, NAMES, members, &err) == object_rows[_i].status, "%s: %s", name,
-                  aip_json_strerror(err.status));
+    ck_assert_msg(aip_json_object(copy, names, NAMES, members, &err) == object_rows[_i].status,
+                  "%s: %s", name, aip_json_strerror(err.status));
     ck_assert_msg(err.offset == object_rows[_i].offset, "%s: offset %zu", name, err.offset);
     ck_assert_msg(err.member == object_rows[_i].member, "%s: member %zu", name, err.member);
     for (i = 0; i < NAMES; i++) {
         const char *expected = object_rows[_i].values[i];
 
         if (!expected) {
-            ck_assert_msg(!members[i].key && !members[i].value.data && !members[i].value.len, "%s: %zu", name, i);
+            ck_assert_msg(!members[i].key && !members[i].value.data && !members[i].value.len,
+                          "%s: %zu", name, i);
             continue;
         }
         ck_assert_msg(members[i].key && *members[i].key == '"', "%s: key of %zu", name, i);
@@ -332,7 +398,7 @@ START_TEST(test_object)
 }
 END_TEST
 
-/* -- strings ------------------------------------------------------------------------------------- */
+/* -- strings -- */
 
 static const struct {
     const char *name;
@@ -345,17 +411,23 @@ static const struct {
     {"limits of two and three", BYTES("\"\\u007f\\u0080\\u07ff\\u0800\\uffff\""),
      BYTES("\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf")},
     {"pair", BYTES("\"<\\ud83d\\ude00>\""), BYTES("<\xf0\x9f\x98\x80>")},
-    {"first and last pair", BYTES("\"\\ud800\\udc00\\uDBFF\\uDFFF\""), BYTES("\xf0\x90\x80\x80\xf4\x8f\xbf\xbf")},
-    {"lone high", BYTES("\"a\\ud83db\""), BYTES("a\xef\xbf\xbd"
-                                               "b")},
+    {"first and last pair", BYTES("\"\\ud800\\udc00\\uDBFF\\uDFFF\""),
+     BYTES("\xf0\x90\x80\x80\xf4\x8f\xbf\xbf")},
+    {"lone high", BYTES("\"a\\ud83db\""),
+     BYTES("a\xef\xbf\xbd"
+           "b")},
     {"lone high at the end", BYTES("\"\\ud83d\""), BYTES("\xef\xbf\xbd")},
     {"lone low", BYTES("\"\\ude00\""), BYTES("\xef\xbf\xbd")},
-    {"two high, then low", BYTES("\"\\ud83d\\ud83d\\ude00\""), BYTES("\xef\xbf\xbd\xf0\x9f\x98\x80")},
+    {"two low", BYTES("\"\\ude00\\ude00\""), BYTES("\xef\xbf\xbd\xef\xbf\xbd")},
+    {"two high, then low", BYTES("\"\\ud83d\\ud83d\\ude00\""),
+     BYTES("\xef\xbf\xbd\xf0\x9f\x98\x80")},
     {"high, then another escape", BYTES("\"\\ud83d\\n\""), BYTES("\xef\xbf\xbd\n")},
-    {"high, then a letter's escape", BYTES("\"\\ud83d\\u0041\""), BYTES("\xef\xbf\xbd"
-                                                                       "A")},
+    {"high, then a letter's escape", BYTES("\"\\ud83d\\u0041\""),
+     BYTES("\xef\xbf\xbd"
+           "A")},
     {"NUL", BYTES("\"a\\u0000b\""), BYTES("a\0b")},
-    {"raw UTF-8 stays", BYTES("\"\xe2\x82\xac\\n\xf0\x9f\x98\x80\""), BYTES("\xe2\x82\xac\n\xf0\x9f\x98\x80")},
+    {"raw UTF-8 stays", BYTES("\"\xe2\x82\xac\\n\xf0\x9f\x98\x80\""),
+     BYTES("\xe2\x82\xac\n\xf0\x9f\x98\x80")},
     {"backslash before u", BYTES("\"\\\\u0041\""), BYTES("\\u0041")},
 };
 
@@ -371,7 +443,8 @@ START_TEST(test_decode)
     ck_assert_msg(!memcmp(string, text.data, text.len) && !string[text.len], "%s", name);
 
     ck_assert_msg(aip_json_equals(json, text), "%s", name);
-    ck_assert_msg(!text.len || !aip_json_equals(json, (aip_span_t){text.data, text.len - 1}), "%s", name);
+    ck_assert_msg(!text.len || !aip_json_equals(json, (aip_span_t){text.data, text.len - 1}), "%s",
+                  name);
     other = apr_pstrmemdup(pool, text.data, text.len + 1);
     ck_assert_msg(!aip_json_equals(json, (aip_span_t){other, text.len + 1}), "%s", name);
     if (text.len) {
@@ -387,7 +460,8 @@ END_TEST
 
 START_TEST(test_no_string)
 {
-    static const aip_span_t values[] = {ABSENT, BYTES("null"), BYTES("12"), BYTES("{\"a\":1}"), BYTES("[\"a\"]")};
+    static const aip_span_t values[] = {ABSENT, BYTES("null"), BYTES("12"), BYTES("{\"a\":1}"),
+                                        BYTES("[\"a\"]")};
     char out[16];
 
     ck_assert_ptr_null(aip_json_string(values[_i], pool));
@@ -405,13 +479,18 @@ static const struct {
     {"empty", BYTES(""), BYTES("\"\"")},
     {"plain", BYTES("gpt-4o"), BYTES("\"gpt-4o\"")},
     {"quote and backslash", BYTES("a\"b\\c/"), BYTES("\"a\\\"b\\\\c/\"")},
-    {"controls", BYTES("\0\x01\b\t\n\v\f\r\x1f\x7f"), BYTES("\"\\u0000\\u0001\\b\\t\\n\\u000b\\f\\r\\u001f\x7f\"")},
-    {"UTF-8 stays", BYTES("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80"), BYTES("\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"")},
-    {"bad bytes, one each", BYTES("a\x80\xff\xc0z"), BYTES("\"a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\"")},
+    {"controls", BYTES("\0\x01\b\t\n\v\f\r\x1f\x7f"),
+     BYTES("\"\\u0000\\u0001\\b\\t\\n\\u000b\\f\\r\\u001f\x7f\"")},
+    {"UTF-8 stays", BYTES("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80"),
+     BYTES("\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"")},
+    {"bad bytes, one each", BYTES("a\x80\xff\xc0z"),
+     BYTES("\"a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\"")},
     {"cut sequence is one", BYTES("\xe2\x82z"), BYTES("\"\xef\xbf\xbdz\"")},
     {"cut by the end", BYTES("ab\xf0\x9f\x98"), BYTES("\"ab\xef\xbf\xbd\"")},
-    {"surrogate is three", BYTES("\xed\xa0\x80"), BYTES("\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"")},
-    {"long", BYTES("0123456789abcdef0123456789abcdef\n0123456789"), BYTES("\"0123456789abcdef0123456789abcdef\\n0123456789\"")},
+    {"surrogate is three", BYTES("\xed\xa0\x80"),
+     BYTES("\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"")},
+    {"long", BYTES("0123456789abcdef0123456789abcdef\n0123456789"),
+     BYTES("\"0123456789abcdef0123456789abcdef\\n0123456789\"")},
 };
 
 START_TEST(test_quote)
@@ -428,7 +507,7 @@ START_TEST(test_quote)
 }
 END_TEST
 
-/* -- numbers, types, arrays ---------------------------------------------------------------------- */
+/* -- numbers, types, arrays -- */
 
 static const struct {
     aip_span_t json;
@@ -497,10 +576,11 @@ START_TEST(test_double_exact)
         double got;
 
         seed = seed * 6364136223846793005UL + 1442695040888963407UL;
-        snprintf(text, sizeof(text), "%s%lu.%0*lu", seed & 1 ? "-" : "", (seed >> 50) % 1000, 1 + (int)(seed >> 60),
-                 (seed >> 20) % 10);
-        ck_assert_msg(aip_json_double((aip_span_t){text, strlen(text)}, &got) && got == strtod(text, NULL), "%s",
-                      text);
+        snprintf(text, sizeof(text), "%s%lu.%0*lu", seed & 1 ? "-" : "", (seed >> 50) % 1000,
+                 1 + (int)(seed >> 60), (seed >> 20) % 10);
+        ck_assert_msg(aip_json_double((aip_span_t){text, strlen(text)}, &got) &&
+                          got == strtod(text, NULL),
+                      "%s", text);
     }
 }
 END_TEST
@@ -541,9 +621,9 @@ static const struct {
     aip_span_t json;
     char type;
 } type_rows[] = {
-    {BYTES("{}"), '{'},   {BYTES("[]"), '['}, {BYTES("\"\""), '"'}, {BYTES("true"), 't'}, {BYTES("false"), 'f'},
-    {BYTES("null"), 'n'}, {BYTES("0"), '0'},  {BYTES("9"), '0'},    {BYTES("-1"), '0'},   {BYTES(""), 0},
-    {ABSENT, 0},          {BYTES("x"), 0},
+    {BYTES("{}"), '{'},    {BYTES("[]"), '['},   {BYTES("\"\""), '"'}, {BYTES("true"), 't'},
+    {BYTES("false"), 'f'}, {BYTES("null"), 'n'}, {BYTES("0"), '0'},    {BYTES("9"), '0'},
+    {BYTES("-1"), '0'},    {BYTES(""), 0},       {ABSENT, 0},          {BYTES("x"), 0},
 };
 
 START_TEST(test_type)
@@ -560,9 +640,12 @@ static const struct {
     {"empty", BYTES("[]"), {NULL}},
     {"white space only", BYTES("[ \n ]"), {NULL}},
     {"one", BYTES("[1]"), {"1"}},
-    {"all types", BYTES("[ {\"a\":[1,2]} ,[ ],\"],[\" , -1.5e3,true,false ,null ]"),
+    {"all types",
+     BYTES("[ {\"a\":[1,2]} ,[ ],\"],[\" , -1.5e3,true,false ,null ]"),
      {"{\"a\":[1,2]}", "[ ]", "\"],[\"", "-1.5e3", "true", "false", "null"}},
-    {"escaped quotes", BYTES("[\"\\\"\",\"\\\\\",\"\\\\\\\"]\"]"), {"\"\\\"\"", "\"\\\\\"", "\"\\\\\\\"]\""}},
+    {"escaped quotes",
+     BYTES("[\"\\\"\",\"\\\\\",\"\\\\\\\"]\"]"),
+     {"\"\\\"\"", "\"\\\\\"", "\"\\\\\\\"]\""}},
     {"no array", BYTES("{\"a\":1}"), {NULL}},
     {"a string", BYTES("\"[1]\""), {NULL}},
     {"absent", ABSENT, {NULL}},
@@ -577,7 +660,8 @@ START_TEST(test_array)
 
     while (aip_json_array_next(array_rows[_i].array, &cursor, &item)) {
         ck_assert_msg(array_rows[_i].items[n] != NULL, "%s: too many", name);
-        assert_span(name, item, (aip_span_t){array_rows[_i].items[n], strlen(array_rows[_i].items[n])});
+        assert_span(name, item,
+                    (aip_span_t){array_rows[_i].items[n], strlen(array_rows[_i].items[n])});
         n++;
     }
     ck_assert_msg(!array_rows[_i].items[n], "%s: %d items", name, n);
@@ -594,7 +678,7 @@ START_TEST(test_strerror)
 }
 END_TEST
 
-/* -- splice --------------------------------------------------------------------------------------- */
+/* -- splice -- */
 
 /* Edits of a, b, c: NULL leaves the member alone, "" removes it. */
 static const struct {
@@ -602,9 +686,15 @@ static const struct {
 } splice_rows[] = {
     {"nothing", " {\"a\": 1 } ", {NULL, NULL, NULL}, " {\"a\": 1 } "},
     {"replace first", "{\"a\":1,\"b\":2,\"c\":3}", {"10"}, "{\"a\":10,\"b\":2,\"c\":3}"},
-    {"replace middle", "{\"a\":1, \"b\" : 2 ,\"c\":3}", {NULL, "{}"}, "{\"a\":1, \"b\" : {} ,\"c\":3}"},
+    {"replace middle",
+     "{\"a\":1, \"b\" : 2 ,\"c\":3}",
+     {NULL, "{}"},
+     "{\"a\":1, \"b\" : {} ,\"c\":3}"},
     {"replace last", "{\"a\":1,\"c\":[3]}\n", {NULL, NULL, "\"x\""}, "{\"a\":1,\"c\":\"x\"}\n"},
-    {"replace all, other order", "{\"c\":3,\"b\":2,\"a\":1}", {"10", "20", "30"}, "{\"c\":30,\"b\":20,\"a\":10}"},
+    {"replace all, other order",
+     "{\"c\":3,\"b\":2,\"a\":1}",
+     {"10", "20", "30"},
+     "{\"c\":30,\"b\":20,\"a\":10}"},
     {"replace an escaped key", "{\"\\u0061\":1}", {"2"}, "{\"\\u0061\":2}"},
     {"append to empty", "{}", {"1"}, "{\"a\":1}"},
     {"append to empty with space", "{ }", {"1"}, "{\"a\":1 }"},
@@ -655,7 +745,8 @@ START_TEST(test_splice)
 
         if (value)
             edits[n++] = (aip_json_edit_t){
-                abc[i], i % 2 && !members[i].key ? NULL : &members[i],
+                abc[i],
+                i % 2 && !members[i].key ? NULL : &members[i],
                 {*value ? value : NULL, strlen(value)},
             };
     }
@@ -665,7 +756,7 @@ START_TEST(test_splice)
 }
 END_TEST
 
-/* -- random documents against jansson ------------------------------------------------------------- */
+/* -- random documents against jansson -- */
 
 typedef struct random_t {
     uint64_t state;
@@ -697,8 +788,20 @@ static void add_space(random_t *r)
 static void add_value(random_t *r, int depth)
 {
     static const char *const scalars[] = {
-        "0",    "-1.5",     "1e3",      "9007199254740993", "true",         "false",     "null",
-        "\"\"", "\"}{,:\"", "\"\\\"\"", "\"\\\\\"",         "\"\\ud83d\\ude00\"", "\"\xc3\xa4\"", "\"a\\/b \\u0041\"",
+        "0",
+        "-1.5",
+        "1e3",
+        "9007199254740993",
+        "true",
+        "false",
+        "null",
+        "\"\"",
+        "\"}{,:\"",
+        "\"\\\"\"",
+        "\"\\\\\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\xc3\xa4\"",
+        "\"a\\/b \\u0041\"",
     };
     const unsigned kind = pick(r, depth < 4 ? 6 : 4);
     unsigned i, count;
@@ -725,7 +828,7 @@ static void add_value(random_t *r, int depth)
 }
 
 #define KEYS 6
-static const aip_span_t keys[KEYS] = {BYTES("a"),  BYTES("model"), BYTES("max_tokens"),
+static const aip_span_t keys[KEYS] = {BYTES("a"),        BYTES("model"), BYTES("max_tokens"),
                                       BYTES("\xc3\xa4"), BYTES("e"),     BYTES("")};
 
 /* An object that holds some of the keys, each at most once, in any order and spelling. */
@@ -776,10 +879,11 @@ static json_t *load(aip_span_t text)
 }
 
 /* Edits some keys at random, in the text and in jansson's tree. */
-static size_t random_edits(random_t *r, const aip_json_member_t *members, aip_json_edit_t *edits, json_t *tree)
+static size_t random_edits(random_t *r, const aip_json_member_t *members, aip_json_edit_t *edits,
+                           json_t *tree)
 {
-    static const aip_span_t values[] = {BYTES("1"), BYTES("\"x\""), BYTES("{\"y\":[1,2]}"), BYTES("[]"), ABSENT,
-                                        ABSENT};
+    static const aip_span_t values[] = {BYTES("1"),  BYTES("\"x\""), BYTES("{\"y\":[1,2]}"),
+                                        BYTES("[]"), ABSENT,         ABSENT};
     size_t i, n = 0;
 
     for (i = 0; i < KEYS; i++) {
@@ -810,8 +914,8 @@ START_TEST(test_random_documents)
         aip_span_t result;
         size_t n, i;
 
-        ck_assert_msg(aip_json_object(text, keys, KEYS, before, NULL) == AIP_JSON_OK, "<%.*s>", (int)text.len,
-                      text.data);
+        ck_assert_msg(aip_json_object(text, keys, KEYS, before, NULL) == AIP_JSON_OK, "<%.*s>",
+                      (int)text.len, text.data);
         n = random_edits(&r, before, edits, expected);
         result = aip_json_splice(text, edits, n, pool);
         got = load(result);
