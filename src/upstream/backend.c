@@ -17,6 +17,8 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 /* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted, looked for this often. */
 #define SECONDARY_SLICE apr_time_from_msec(250)
+/* Servers send two session tickets by default. */
+#define RECORD_TRIES 4
 
 struct aip_backend_t {
     request_rec *r;
@@ -27,6 +29,7 @@ struct aip_backend_t {
     apr_bucket_brigade *in;
     int fd, client_fd;
     bool reused;
+    bool readable; /* poll() said so, and nothing was read since */
 };
 
 static int client_socket(const request_rec *r)
@@ -69,13 +72,25 @@ static apr_status_t write_plain(void *ctx, const struct iovec *vec, int n, apr_s
     return errno == EWOULDBLOCK ? APR_EAGAIN : APR_FROM_OS_ERROR(errno);
 }
 
+/* After bytes came in, mod_ssl says EAGAIN for each record without data (session tickets), though the next may be in its
+ * buffer already, where no poll() sees it. */
+static apr_status_t read_records(aip_backend_t *b, apr_size_t room)
+{
+    apr_status_t rv = APR_EAGAIN;
+    for (int tries = b->readable ? RECORD_TRIES : 1; tries > 0 && rv == APR_EAGAIN; tries--) {
+        rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ, (apr_off_t)room);
+        if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(b->in))) {
+            rv = APR_EAGAIN;
+        }
+    }
+    b->readable = false;
+    return rv;
+}
+
 static apr_status_t read_tls(void *ctx, char *buf, apr_size_t *len)
 {
     aip_backend_t *b = ctx;
-    apr_status_t rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ, (apr_off_t)*len);
-    if (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(b->in)) {
-        return APR_EAGAIN;
-    }
+    apr_status_t rv = read_records(b, *len);
     if (rv == APR_SUCCESS && APR_BUCKET_IS_EOS(APR_BRIGADE_FIRST(b->in))) {
         rv = APR_EOF;
     }
@@ -84,7 +99,7 @@ static apr_status_t read_tls(void *ctx, char *buf, apr_size_t *len)
         rv = rv == APR_SUCCESS && *len == 0 ? APR_EAGAIN : rv;
     }
     apr_brigade_cleanup(b->in);
-    return APR_STATUS_IS_EAGAIN(rv) ? APR_EAGAIN : rv;
+    return rv;
 }
 
 /* Blocks up to the socket's time-out; all or nothing, as far as one can know. */
@@ -134,7 +149,7 @@ static bool client_gone(const aip_backend_t *b, short events)
 
 static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t timeout)
 {
-    const aip_backend_t *b = ctx;
+    aip_backend_t *b = ctx;
     apr_time_t end = apr_time_now() + timeout;
     struct pollfd fds[2] = {{.fd = b->fd, .events = what == AIP_WAIT_READ ? POLLIN : POLLOUT},
                             {.fd = b->client_fd, .events = POLLRDHUP}};
@@ -149,6 +164,7 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
             return APR_ECONNABORTED;
         }
         if (n > 0 && fds[0].revents) {
+            b->readable = what == AIP_WAIT_READ;
             return APR_SUCCESS;
         }
         timeout = end - apr_time_now();

@@ -54,8 +54,7 @@ static void parse(const char *name, aip_chat_t *chat, const char *body)
     ck_assert_msg(rv == APR_SUCCESS, "%s: %s", name, err.message);
 }
 
-/* -- refusals
- * -------------------------------------------------------------------------------------- */
+/* -- refusals -- */
 
 static const struct {
     const char *name;
@@ -174,8 +173,7 @@ START_TEST(test_too_many_extra)
 }
 END_TEST
 
-/* -- what is read
- * ---------------------------------------------------------------------------------- */
+/* -- what is read -- */
 
 static const struct {
     const char *name, *body, *model;
@@ -223,8 +221,7 @@ START_TEST(test_extra_is_located)
 }
 END_TEST
 
-/* -- prompt
- * ---------------------------------------------------------------------------------------- */
+/* -- prompt -- */
 
 #define DIALOGUE                                                                                   \
     MESSAGES(OTHER("system", "S") "," USER("one") "," OTHER("assistant", "A") ", " USER(           \
@@ -395,8 +392,7 @@ START_TEST(test_prompt_errors)
 }
 END_TEST
 
-/* -- the body for a target
- * ------------------------------------------------------------------------- */
+/* -- the body for a target -- */
 
 static const struct {
     const char *model;
@@ -614,8 +610,7 @@ START_TEST(test_build)
 }
 END_TEST
 
-/* -- errors
- * ---------------------------------------------------------------------------------------- */
+/* -- errors -- */
 
 START_TEST(test_error_json)
 {
