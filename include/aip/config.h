@@ -80,6 +80,9 @@ void *aip_config_merge_dir(apr_pool_t *pool, void *base, void *add);
 int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
 extern const command_rec aip_commands[];
 
+/** NULL, or why a directive of ours cannot stand where it does: only per-URL sections and the server level hold them. */
+const char *aip_config_context(const cmd_parms *cmd);
+
 /** Remembers the section that a directive stands in. */
 void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir);
 

@@ -75,11 +75,23 @@ void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir)
         .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num)};
 }
 
+/* httpd's own check counts <If> among the file sections, so those are looked for here. */
+const char *aip_config_context(const cmd_parms *cmd)
+{
+    for (const ap_directive_t *parent = cmd->directive->parent; parent; parent = parent->parent) {
+        if (strncasecmp(parent->directive, "<Files", 6) == 0) {
+            return apr_psprintf(cmd->pool, "%s cannot occur within %s> section; use <Location>", cmd->cmd->name,
+                                parent->directive);
+        }
+    }
+    return ap_check_cmd_context((cmd_parms *)cmd, NOT_IN_DIRECTORY | NOT_IN_HTACCESS | NOT_IN_LIMIT);
+}
+
 static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *const argv[])
 {
     const aip_field_t *row = cmd->info;
     aip_dir_conf_t *dir = mconfig;
-    const char *error = ap_check_cmd_context(cmd, NOT_IN_DIRECTORY | NOT_IN_FILES | NOT_IN_HTACCESS | NOT_IN_LIMIT);
+    const char *error = aip_config_context(cmd);
     if (error) {
         return error;
     }

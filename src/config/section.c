@@ -100,7 +100,7 @@ static const char *finish_target(cmd_parms *cmd, aip_targets_t *targets, aip_tar
 const char *aip_section_target(cmd_parms *cmd, void *mconfig, const char *args)
 {
     aip_dir_conf_t *dir = mconfig;
-    const char *name, *error = ap_check_cmd_context(cmd, NOT_IN_DIRECTORY | NOT_IN_FILES | NOT_IN_HTACCESS | NOT_IN_LIMIT);
+    const char *name, *error = aip_config_context(cmd);
     if (error) {
         return error;
     }

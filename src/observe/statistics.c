@@ -218,16 +218,28 @@ static void write_line(const aip_request_t *req, apr_file_t *file, json_t *line)
     }
 }
 
+/* The target that a line is about: the one that answered, else the last one tried that wants a line; or NULL. */
+static const aip_target_t *logged_target(const aip_request_t *req)
+{
+    for (int i = req->upstream.n - 1; i >= 0; i--) {
+        const aip_target_t *target = req->upstream.attempts[i].target;
+        bool wanted = target->f.logging_log_statistics || target->f.logging_log_payloads;
+        if (wanted && (!req->answered.target || req->answered.target == target)) {
+            return target;
+        }
+    }
+    return NULL;
+}
+
 int aip_statistics_write(request_rec *r)
 {
     aip_request_t *req = aip_request_get(r);
-    const aip_target_t *target;
-    if (!req || !req->conf->f.statistics_log || !logs || req->upstream.n == 0) {
+    if (!req || !req->conf->f.statistics_log || !logs) {
         return DECLINED;
     }
-    target = req->answered.target ? req->answered.target : req->upstream.attempts[req->upstream.n - 1].target;
+    const aip_target_t *target = logged_target(req);
     apr_file_t *file = apr_hash_get(logs, req->conf->f.statistics_log, APR_HASH_KEY_STRING);
-    if (!file || !(target->f.logging_log_statistics || target->f.logging_log_payloads)) {
+    if (!file || !target) {
         return DECLINED;
     }
     char time[APR_RFC822_DATE_LEN];

@@ -152,6 +152,25 @@ bool aip_header_name_ok(const char *name)
     return *name != '\0';
 }
 
+/* A credential in the body is a further member: it must not be one that the gateway writes, nor need escaping. */
+static bool body_name_ok(const char *name)
+{
+    static const char *const owned[] = {"model",      "messages",              "stream",      "stream_options",
+                                        "max_tokens", "max_completion_tokens", "temperature", "top_p",
+                                        "top_k"};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
+        if (strcmp(owned[i], name) == 0) {
+            return false;
+        }
+    }
+    for (const char *p = name; *p; p++) {
+        if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e || *p == '"' || *p == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
 static const char *check_auth(const aip_target_fields_t *f, apr_pool_t *pool)
 {
     if (!f->auth_header_name != !f->auth_header_value) {
@@ -160,6 +179,10 @@ static const char *check_auth(const aip_target_fields_t *f, apr_pool_t *pool)
     int params = (f->auth_param_name != NULL) + (f->auth_param_value != NULL) + f->set[AIP_T_auth_param_location];
     if (params != 0 && params != 3) {
         return "all or none of AIAuthParamName, AIAuthParamValue and AIAuthParamLocation must be set";
+    }
+    if (f->auth_param_name && f->auth_param_location == AIP_PARAM_BODY && !body_name_ok(f->auth_param_name)) {
+        return apr_psprintf(pool, "AIAuthParamName '%s' is no name for a credential in the body; use printable ASCII "
+                                  "and no member that the gateway sets", f->auth_param_name);
     }
     if (f->auth_header_name && !aip_header_name_ok(f->auth_header_name)) {
         return apr_psprintf(pool, "AIAuthHeaderName '%s' is no name for a credential header", f->auth_header_name);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define ROUNDS 15
 
@@ -55,6 +56,10 @@ static aip_span_t make_chat(const document_t *document, apr_pool_t *pool)
             memcpy(text + n, document->sentence, sentence);
             n += sentence;
         }
+        if (n - start < 500 && n + 4 < document->bytes) { /* the last one: to the byte */
+            memset(text + n, '.', document->bytes - 4 - n);
+            n = document->bytes - 4;
+        }
         memcpy(text + n, "\"}", 2);
         n += 2;
         count++;
@@ -85,6 +90,15 @@ static void work(aip_span_t body, apr_pool_t *pool)
     }
 }
 
+/* CPU time: other work on the machine does not count. */
+static double cpu_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
 static int by_value(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -107,13 +121,13 @@ int main(void)
         int round, j;
 
         for (round = 0; round < ROUNDS; round++) {
-            const apr_time_t start = apr_time_now();
+            const double start = cpu_us();
 
             for (j = 0; j < repeat; j++) {
                 work(body, scratch);
                 apr_pool_clear(scratch);
             }
-            us[round] = (double)(apr_time_now() - start) / repeat;
+            us[round] = (cpu_us() - start) / repeat;
         }
         qsort(us, ROUNDS, sizeof(us[0]), by_value);
         printf("parse and build %-18s %8" APR_SIZE_T_FMT " bytes  %9.3f us\n", documents[i].name,

@@ -10,7 +10,7 @@ int main(void)
     static Suite *(*const suites[])(void) = {
         chat_suite,     http1_suite,    http1_course_suite, sse_suite,        usage_suite,
         fields_suite,   route_suite,    balance_suite,      provider_suite,   secret_suite,
-        vectordb_suite, model2vec_suite, embeddings_suite,  redis_peer_suite, references_suite,
+        vectordb_suite, model2vec_suite, embeddings_suite, references_suite,
     };
     SRunner *runner = srunner_create(json_suite());
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++) {

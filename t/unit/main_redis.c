@@ -15,6 +15,7 @@ int main(void)
     }
     SRunner *runner = srunner_create(redis_suite());
     srunner_add_suite(runner, redis_pool_suite());
+    srunner_add_suite(runner, redis_peer_suite());
     srunner_run_all(runner, CK_ENV);
     int run = srunner_ntests_run(runner), failed = srunner_ntests_failed(runner);
     srunner_free(runner);

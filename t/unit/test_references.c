@@ -112,7 +112,7 @@ static void *serve(void *unused)
     return unused;
 }
 
-static void peer_start(void)
+static void peer_listen(void)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t len = sizeof addr;
@@ -123,6 +123,10 @@ static void peer_start(void)
     ck_assert_int_eq(listen(peer.fd, 16), 0);
     ck_assert_int_eq(getsockname(peer.fd, (struct sockaddr *)&addr, &len), 0);
     peer.port = ntohs(addr.sin_port);
+}
+
+static void peer_start(void)
+{
     ck_assert_int_eq(pthread_create(&peer.thread, NULL, serve, NULL), 0);
 }
 
@@ -173,13 +177,14 @@ static const aip_routes_t *routes_of(const char *list)
     return aip_routes_create(sources, n, pool);
 }
 
-static void setup(void)
+/* All but the peer's thread: a test that forks starts it afterwards. */
+static void setup_quiet(void)
 {
     apr_initialize();
     apr_pool_create(&pool, NULL);
     dir = apr_pstrdup(pool, "/tmp/aip-references.XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
-    peer_start();
+    peer_listen();
     log_text[0] = '\0';
     conf = (aip_router_conf_t){
         .name = "test",
@@ -193,6 +198,12 @@ static void setup(void)
         .cache_dir = dir,
         .log = {log_write, NULL},
     };
+}
+
+static void setup(void)
+{
+    setup_quiet();
+    peer_start();
 }
 
 /* Calls `visit` for every file of the cache; NULL counts only. */
@@ -497,7 +508,7 @@ START_TEST(one_process_asks)
         pids[i] = fork();
         if (pids[i] == 0) {
             close(gate[1]);
-            (void)!read(gate[0], &byte, 1); /* nobody starts, and wakes the peer's thread, before all are forked */
+            (void)!read(gate[0], &byte, 1); /* all start together */
             aip_references_t *refs;
             aip_error_t err;
             int calls = 0;
@@ -505,6 +516,7 @@ START_TEST(one_process_asks)
             _exit(rv == APR_SUCCESS && refs->n == 3 ? calls : 99);
         }
     }
+    peer_start();
     close(gate[0]);
     close(gate[1]);
     int calls = 0;
@@ -767,10 +779,14 @@ Suite *references_suite(void)
     tcase_add_test(tcase, nobody_answers);
     tcase_add_test(tcase, stops);
     tcase_add_test(tcase, credentials);
-    tcase_add_test(tcase, one_process_asks);
     tcase_add_test(tcase, keys);
     tcase_add_test(tcase, digests);
     tcase_add_test(tcase, local_references);
+    suite_add_tcase(suite, tcase);
+    tcase = tcase_create("processes");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup_quiet, teardown);
+    tcase_add_test(tcase, one_process_asks);
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("router");
     tcase_set_timeout(tcase, 60);

@@ -204,7 +204,8 @@ static const limit_row_t limits[] = {
     {"CRLF, one over", 9, "data: a\r\n\r\n", "", true},
     {"reader recovers", 9, "data: 1\n\ndata: 234567890123456789\ndata: x\n\ndata: 4\n\n",
      "-|1;-|4;", true},
-    {"no byte order mark after pieces", 12, "data: 34567890\n\n\xef\xbb\xbf" "data: b\n\n", "", true},
+    {"no byte order mark after pieces", 12,
+     "data: 34567890\n\n\xef\xbb\xbf" "data: b\n\n", "", true},
     {"limit 0", 0, "data: a\n\n: b\n\n", "", true},
 };
 /* clang-format on */
