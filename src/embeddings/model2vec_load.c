@@ -221,7 +221,7 @@ static apr_status_t check_config(aip_m2v_load_t *l, const json_t *root)
     if (dtype && !json_is_string(dtype)) {
         return aip_m2v_refuse(l, config_name, "\"embedding_dtype\" is not a string");
     }
-    l->config_dims = json_integer_value(dims);
+    l->config_dims = (apr_uint64_t)json_integer_value(dims);
     l->config_dtype = dtype ? apr_pstrdup(l->scratch, json_string_value(dtype)) : NULL;
     return read_max_length(l, root);
 }
@@ -316,10 +316,10 @@ static apr_status_t check_shape(aip_m2v_load_t *l, const json_t *tensor)
                               "\"embeddings\" has %" APR_UINT64_T_FMT " dimensions, not 1 to %d",
                               shape[1], (int)AIP_M2V_DIMS_MAX);
     }
-    if (l->config_dims && (apr_uint64_t)l->config_dims != shape[1]) {
+    if (l->config_dims && l->config_dims != shape[1]) {
         return aip_m2v_refuse(l, table_name,
                               "\"embeddings\" has %" APR_UINT64_T_FMT
-                              " dimensions, but config.json says %" JSON_INTEGER_FORMAT,
+                              " dimensions, but config.json says %" APR_UINT64_T_FMT,
                               shape[1], l->config_dims);
     }
     l->model->dims = (size_t)shape[1];

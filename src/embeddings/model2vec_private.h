@@ -39,7 +39,7 @@ typedef struct aip_m2v_load_t {
     const char *error;
     EVP_MD_CTX *digest;
     size_t vocabulary;        /* tokens = rows */
-    json_int_t config_dims;   /* 0: not stated */
+    apr_uint64_t config_dims; /* 0: not stated */
     const char *config_dtype; /* NULL: not stated */
     size_t max_length;        /* tokens of a text that count; 0: all */
 } aip_m2v_load_t;

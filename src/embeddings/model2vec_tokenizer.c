@@ -151,7 +151,7 @@ static apr_status_t read_added_token(aip_m2v_load_t *l, const json_t *item,
     const json_t *id = json_object_get(item, "id");
     const char *text = json_string_value(json_object_get(item, "content"));
 
-    if (!text || !is_ascii_literal(text) || !json_is_integer(id)
+    if (!text || !is_ascii_literal(text) || !json_is_integer(id) || json_integer_value(id) < 0
         || json_integer_value(id) != aip_wordpiece_find(&l->model->wordpiece, text)) {
         return aip_m2v_refuse(
             l, tokenizer_name,

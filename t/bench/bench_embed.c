@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CPU time of the local embedder: microseconds per text, best of ten runs, this process's CPU clock.
- * usage: bench_embed [model-directory]      default: the model in share/embedder of AIP_SRCDIR */
+/* CPU time of the local embedder: microseconds per text, best of ten runs, this process's CPU
+ * clock. usage: bench_embed [model-directory]      default: the model in share/embedder of
+ * AIP_SRCDIR */
 
 #include "aip/model2vec.h"
 
@@ -20,8 +21,11 @@ typedef struct row_t {
 
 static const row_t rows[] = {
     {"50 characters", AIP_SPAN("Which shelves in our cellar can hold 40 jam jars?!"), 25},
-    {"20 words", AIP_SPAN("Please compare the three quotes for the new roof and tell me which builder can start "
-                          "before the first autumn storms"), 0},
+    {"20 words",
+     AIP_SPAN(
+         "Please compare the three quotes for the new roof and tell me which builder can start "
+         "before the first autumn storms"),
+     0},
     {"50 characters, accents", AIP_SPAN("Où sont rangées les clés de l'école près du café ?"), 0},
 };
 

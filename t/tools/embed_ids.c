@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads NUL-separated texts on stdin, embeds each, prints a JSON line {"ids":[...],"vector":[...]} each.
- * For t/differential.py, which compares the lines with the public Python library.
- * usage: embed_ids [-i] model-directory      -i: ids only */
+/* Reads NUL-separated texts on stdin, embeds each, prints a JSON line {"ids":[...],"vector":[...]}
+ * each. For t/differential.py, which compares the lines with the public Python library. usage:
+ * embed_ids [-i] model-directory      -i: ids only */
 
 #include "aip/model2vec.h"
 
