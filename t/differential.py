@@ -72,8 +72,8 @@ class Maker:
         return self.some(lambda: self.scalar(1, self.rnd.choice(tops)), 40)
 
     def one_block(self):
-        base = self.rnd.choice([self.rnd.randrange(0x80, 0x3100), self.rnd.randrange(0xA000, 0xD700), self.rnd.randrange(0xE000, 0xFB00),
-                                self.rnd.randrange(0x10000, 0x1FB00)])
+        base = self.rnd.choice([self.rnd.randrange(0x80, 0x3100), self.rnd.randrange(0xA000, 0xD700),
+                                self.rnd.randrange(0xE000, 0xFB00), self.rnd.randrange(0x10000, 0x1FB00)])
         return self.some(lambda: self.scalar(base, base + 0x7F) + self.rnd.choice(["", "", "", " "]), 40)
 
     def emoji(self):

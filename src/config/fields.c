@@ -214,6 +214,7 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
 {
     unsigned char *set = row->target ? ((aip_target_fields_t *)fields)->set : ((aip_location_fields_t *)fields)->set;
     char *resolved[1];
+    aip_field_t hidden;
     if (argc < 1 || (argc > 1 && row->kind != AIP_KIND_SET && row->kind != AIP_KIND_SCOPE) || argc > 16) {
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words" : "one argument; put quotes around it");
@@ -226,6 +227,11 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
         const char *value, *error;
         if (aip_secret_resolve(argv[0], &value, pool, &error) != APR_SUCCESS) {
             return apr_psprintf(pool, "%s: %s", row->directive, error);
+        }
+        if (value != argv[0]) { /* what came out of a vault is in no message */
+            hidden = *row;
+            hidden.flags |= AIP_F_SECRET;
+            row = &hidden;
         }
         resolved[0] = (char *)value;
         argv = resolved;

@@ -6,6 +6,7 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <apr_uri.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const aip_provider_t providers[] = {
@@ -36,6 +37,13 @@ static apr_status_t fail(const char **error, const char *text)
     return APR_EGENERAL;
 }
 
+/* apr_uri_parse() keeps the low bits of any number. */
+static bool port_ok(const char *text)
+{
+    size_t len = strspn(text, "0123456789");
+    return len > 0 && len <= 5 && !text[len] && strtol(text, NULL, 10) >= 1 && strtol(text, NULL, 10) <= 65535;
+}
+
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error)
 {
     apr_uri_t uri;
@@ -54,12 +62,12 @@ apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, c
     if (uri.user || uri.password || uri.fragment) {
         return fail(error, "must hold neither a user nor a fragment; credentials have their own directives");
     }
+    if (uri.port_str && !port_ok(uri.port_str)) {
+        return fail(error, "must have a port from 1 to 65535");
+    }
     bool v6 = strchr(uri.hostname, ':') != NULL;
     int standard = tls ? 443 : 80;
     *url = (aip_url_t){.full = text, .tls = tls, .host = uri.hostname, .port = uri.port_str ? uri.port : standard};
-    if (url->port < 1) {
-        return fail(error, "must have a port from 1 to 65535");
-    }
     const char *host = v6 ? apr_pstrcat(pool, "[", uri.hostname, "]", NULL) : uri.hostname;
     url->origin = apr_psprintf(pool, "%s://%s:%d", tls ? "https" : "http", host, url->port);
     url->authority = url->port == standard ? host : apr_psprintf(pool, "%s:%d", host, url->port);

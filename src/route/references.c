@@ -139,13 +139,25 @@ static int cache_fill(const aip_router_conf_t *conf, float *vectors, int *missin
     return n;
 }
 
+static void warn_not_kept(const aip_router_conf_t *conf, apr_status_t rv, apr_pool_t *pool)
+{
+    char reason[120];
+    conf->log.write(conf->log.baton, AIP_LOG_WARNING,
+                    apr_psprintf(pool, "AIP0101: cannot write a reference vector below %s: %s; each start will call the "
+                                       "embeddings provider", conf->cache_dir, apr_strerror(rv, reason, sizeof reason)));
+}
+
 /* Only one process at a time asks the provider. Polls, so that a stop is seen. */
 static apr_file_t *cache_lock(const aip_router_conf_t *conf, const volatile apr_uint32_t *stop, apr_pool_t *pool)
 {
     apr_file_t *file;
-    if (!conf->cache_dir ||
-        apr_file_open(&file, apr_pstrcat(pool, conf->cache_dir, "/lock", NULL),
-                      APR_FOPEN_CREATE | APR_FOPEN_WRITE, APR_FPROT_UREAD | APR_FPROT_UWRITE, pool) != APR_SUCCESS) {
+    if (!conf->cache_dir) {
+        return NULL;
+    }
+    apr_status_t rv = apr_file_open(&file, apr_pstrcat(pool, conf->cache_dir, "/lock", NULL),
+                                    APR_FOPEN_CREATE | APR_FOPEN_WRITE, APR_FPROT_UREAD | APR_FPROT_UWRITE, pool);
+    if (rv != APR_SUCCESS) {
+        warn_not_kept(conf, rv, pool);
         return NULL;
     }
     while (!*stop && APR_STATUS_IS_EAGAIN(apr_file_lock(file, APR_FLOCK_EXCLUSIVE | APR_FLOCK_NONBLOCK))) {
@@ -204,11 +216,7 @@ static apr_status_t embed_missing(const aip_router_conf_t *conf, float *vectors,
     for (int i = 0; rv == APR_SUCCESS && lock && i < n; i++) {
         apr_status_t wrote = cache_write(conf, missing[i], vectors + (size_t)missing[i] * (size_t)conf->embedder.dims, pool);
         if (wrote != APR_SUCCESS) {
-            char reason[120];
-            conf->log.write(conf->log.baton, AIP_LOG_WARNING,
-                            apr_psprintf(pool, "AIP0101: cannot write a reference vector below %s: %s; each start will "
-                                               "call the embeddings provider", conf->cache_dir,
-                                         apr_strerror(wrote, reason, sizeof reason)));
+            warn_not_kept(conf, wrote, pool);
             break;
         }
     }

@@ -151,7 +151,8 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
 {
     aip_backend_t *b = ctx;
     apr_time_t end = apr_time_now() + timeout;
-    struct pollfd fds[2] = {{.fd = b->fd, .events = what == AIP_WAIT_READ ? POLLIN : POLLOUT},
+    short events = (short)((what & AIP_WAIT_READ ? POLLIN : 0) | (what & AIP_WAIT_WRITE ? POLLOUT : 0));
+    struct pollfd fds[2] = {{.fd = b->fd, .events = events},
                             {.fd = b->client_fd, .events = POLLRDHUP}};
     for (;;) {
         bool slice = b->r->connection->master && timeout > SECONDARY_SLICE;
@@ -164,7 +165,7 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
             return APR_ECONNABORTED;
         }
         if (n > 0 && fds[0].revents) {
-            b->readable = what == AIP_WAIT_READ;
+            b->readable = (fds[0].revents & ~POLLOUT) != 0;
             return APR_SUCCESS;
         }
         timeout = end - apr_time_now();

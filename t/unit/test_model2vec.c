@@ -94,18 +94,17 @@ static void write_table(const char *header, uint64_t header_len, const void *dat
 }
 
 #define CONFIG "{\"model_type\":\"model2vec\",\"normalize\":true,\"max_length\":null}"
-#define NORMALIZER(type, lower)                                                                    \
-    "{\"type\":\"" type "\",\"clean_text\":true,\"handle_chinese_chars\":true,"                    \
+#define NORMALIZER(type, lower)                                                                                      \
+    "{\"type\":\"" type "\",\"clean_text\":true,\"handle_chinese_chars\":true,"                                      \
     "\"strip_accents\":null,\"lowercase\":" lower "}"
-#define WORDPIECE(vocab)                                                                           \
-    "{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","        \
+#define WORDPIECE(vocab)                                                                                             \
+    "{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","                          \
     "\"max_input_chars_per_word\":100,\"vocab\":" vocab "}"
-#define TOKENIZER(added, normalizer, pre, model)                                                   \
-    "{\"added_tokens\":" added ",\"normalizer\":" normalizer ",\"pre_tokenizer\":{\"type\":\"" pre \
+#define TOKENIZER(added, normalizer, pre, model)                                                                     \
+    "{\"added_tokens\":" added ",\"normalizer\":" normalizer ",\"pre_tokenizer\":{\"type\":\"" pre                   \
     "\"},\"model\":" model "}"
-#define BERT(vocab)                                                                                \
-    TOKENIZER("[]", NORMALIZER("BertNormalizer", "true"), "BertPreTokenizer", WORDPIECE(vocab))
-#define TABLE(dtype, shape, offsets)                                                               \
+#define BERT(vocab) TOKENIZER("[]", NORMALIZER("BertNormalizer", "true"), "BertPreTokenizer", WORDPIECE(vocab))
+#define TABLE(dtype, shape, offsets)                                                                                 \
     "{\"embeddings\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 
 /* The broken models are this one with one thing changed. */
@@ -134,8 +133,7 @@ static aip_model2vec_t *load_vocabulary(const char *config, const char *tokenize
     memset(rows, 1, (size_t)count);
     write_text("config.json", config);
     write_text("tokenizer.json", tokenizer);
-    write_table(apr_psprintf(pool, TABLE("I8", "[%d,1]", "[0,%d]"), count, count), 0, rows,
-                (size_t)count);
+    write_table(apr_psprintf(pool, TABLE("I8", "[%d,1]", "[0,%d]"), count, count), 0, rows, (size_t)count);
     return load(dir);
 }
 
@@ -171,8 +169,7 @@ static const char *ids_of(const aip_model2vec_t *model, aip_span_t text)
 static json_t *reference_texts(void)
 {
     const char *root = getenv("AIP_SRCDIR");
-    FILE *in =
-        fopen(apr_pstrcat(pool, root ? root : ".", "/t/data/reference-vectors.jsonl", NULL), "r");
+    FILE *in = fopen(apr_pstrcat(pool, root ? root : ".", "/t/data/reference-vectors.jsonl", NULL), "r");
     json_t *all = json_array(), *one;
 
     ck_assert_ptr_nonnull(in);
@@ -193,8 +190,7 @@ static aip_span_t text_of(const json_t *reference)
 
 static void check_reference(const aip_model2vec_t *model, const json_t *reference, size_t number)
 {
-    const json_t *want = json_object_get(reference, "ids"),
-                 *vector = json_object_get(reference, "vector");
+    const json_t *want = json_object_get(reference, "ids"), *vector = json_object_get(reference, "vector");
     aip_span_t text = text_of(reference);
     int ids[IDS_MAX];
     float got[256];
@@ -202,8 +198,8 @@ static void check_reference(const aip_model2vec_t *model, const json_t *referenc
 
     ck_assert_uint_eq(aip_model2vec_tokenize(model, text, ids, IDS_MAX), count);
     for (i = 0; i < count; i++) {
-        ck_assert_msg(ids[i] == json_integer_value(json_array_get(want, i)), "text %d: id %d is %d",
-                      (int)number, (int)i, ids[i]);
+        ck_assert_msg(ids[i] == json_integer_value(json_array_get(want, i)), "text %d: id %d is %d", (int)number,
+                      (int)i, ids[i]);
     }
     ck_assert_uint_eq(aip_model2vec_embed(model, text, got), count);
     ck_assert_uint_eq(json_array_size(vector), 256);
@@ -257,8 +253,7 @@ static uint16_t half_of(int value)
     while (magnitude >> (exponent + 1)) {
         exponent++;
     }
-    return (uint16_t)((value < 0 ? 0x8000u : 0) | (exponent + 15) << 10
-                      | ((magnitude << (10 - exponent)) & 0x3FFu));
+    return (uint16_t)((value < 0 ? 0x8000u : 0) | (exponent + 15) << 10 | ((magnitude << (10 - exponent)) & 0x3FFu));
 }
 
 static void put_float(unsigned char *out, const char *dtype, int value)
@@ -287,8 +282,8 @@ static void convert_shipped(const char *dtype)
     for (i = 0; i < count; i++) {
         put_float(out + i * size, dtype, (signed char)table[start + i]);
     }
-    header = apr_psprintf(pool, TABLE("%s", "[%d,256]", "[0,%" APR_SIZE_T_FMT "]"), dtype,
-                          (int)(count / 256), count * size);
+    header = apr_psprintf(pool, TABLE("%s", "[%d,256]", "[0,%" APR_SIZE_T_FMT "]"), dtype, (int)(count / 256),
+                          count * size);
     header = strlen(header) % 2 ? header : apr_pstrcat(pool, header, " ", NULL);
     write_table(header, 0, out, count * size);
     write_text("config.json", CONFIG);
@@ -346,8 +341,7 @@ START_TEST(half_floats)
     write_table(TABLE("F16", "[4,2]", "[0,16]"), 0, data, sizeof(data));
     model = load(dir);
     for (i = 0; i < 3; i++) {
-        ck_assert_uint_eq(
-            aip_model2vec_embed(model, (aip_span_t){rows[i].word, strlen(rows[i].word)}, got), 1);
+        ck_assert_uint_eq(aip_model2vec_embed(model, (aip_span_t){rows[i].word, strlen(rows[i].word)}, got), 1);
         ck_assert_double_eq_tol((double)got[0], rows[i].want[0], 1e-6);
         ck_assert_double_eq_tol((double)got[1], rows[i].want[1], 1e-6);
     }
@@ -365,8 +359,7 @@ START_TEST(texts_without_tokens)
         {"white space", AIP_SPAN(" \t\r\n\xc2\xa0\xe3\x80\x80")},
         {"controls", AIP_SPAN("\x01\x02\x7f\xc2\x85")},
         {"a NUL", AIP_SPAN("\0")},
-        {"bad bytes",
-         AIP_SPAN("\xff\xfe\x80\xed\xa0\x80\xc0\xaf\xf4\x90\x80\x80\xf8\x88\x80\x80\x80")},
+        {"bad bytes", AIP_SPAN("\xff\xfe\x80\xed\xa0\x80\xc0\xaf\xf4\x90\x80\x80\xf8\x88\x80\x80\x80")},
         {"accents alone", AIP_SPAN("\xcc\x81\xcc\x88")},
         {"private use", AIP_SPAN("\xee\x80\x80\xf4\x8f\xbf\xbd")},
         {"unknown characters", AIP_SPAN("\xf0\x9f\xa6\x96\xf0\x9f\x98\x80")},
@@ -404,8 +397,7 @@ START_TEST(same_tokens)
         {"above U+10FFFF", AIP_SPAN("kett\xf4\x90\x80\x80le"), AIP_SPAN("kettle")},
         {"NUL", AIP_SPAN("kett\0le"), AIP_SPAN("kettle")},
         {"controls", AIP_SPAN("ke\x07tt\xc2\x85le\x0b"), AIP_SPAN("kettle")},
-        {"soft hyphen, joiner, BOM", AIP_SPAN("\xef\xbb\xbfket\xc2\xadt\xe2\x80\x8dle"),
-         AIP_SPAN("kettle")},
+        {"soft hyphen, joiner, BOM", AIP_SPAN("\xef\xbb\xbfket\xc2\xadt\xe2\x80\x8dle"), AIP_SPAN("kettle")},
         {"upper case", AIP_SPAN("KETTLE"), AIP_SPAN("kettle")},
         {"accents, composed", AIP_SPAN("k\xc3\xa9tt\xc5\x82le"), AIP_SPAN("kett\xc5\x82le")},
         {"accents, apart", AIP_SPAN("ke\xcc\x81\xcc\xa7ttle"), AIP_SPAN("kettle")},
@@ -419,8 +411,7 @@ START_TEST(same_tokens)
                   "b"),
          AIP_SPAN("a=b")},
         {"Greek question mark", AIP_SPAN("ink\xcd\xbe"), AIP_SPAN("ink;")},
-        {"spaces of all kinds", AIP_SPAN("\xe2\x80\x83ink\xe2\x80\xa8well\xe3\x80\x80"),
-         AIP_SPAN("ink well")},
+        {"spaces of all kinds", AIP_SPAN("\xe2\x80\x83ink\xe2\x80\xa8well\xe3\x80\x80"), AIP_SPAN("ink well")},
     };
     aip_model2vec_t *model = load(shipped_dir());
     size_t i;
@@ -463,9 +454,8 @@ static const char *repeat(const char *what, size_t times)
 
 START_TEST(greedy_pieces)
 {
-    static const char vocab[] =
-        BERT("{\"[UNK]\":0,\"a\":1,\"ab\":2,\"##c\":3,\"##cd\":4,\"abcx\":5,\"##\":6,"
-             "\"##a\":7,\"!\":8,\"#\":9,\"\\u4e2d\":10,\"##\\u4e2d\":11,\"z\":12}");
+    static const char vocab[] = BERT("{\"[UNK]\":0,\"a\":1,\"ab\":2,\"##c\":3,\"##cd\":4,\"abcx\":5,\"##\":6,"
+                                     "\"##a\":7,\"!\":8,\"#\":9,\"\\u4e2d\":10,\"##\\u4e2d\":11,\"z\":12}");
     const struct {
         const char *name, *text, *want;
     } rows[] = {
@@ -482,11 +472,9 @@ START_TEST(greedy_pieces)
          "a\xe4\xb8\xad"
          "a\xe4\xb8\xad\xe4\xb8\xad",
          "1 10 1 10 10"},
-        {"a word of 100 characters", repeat("a", 100),
-         apr_pstrcat(pool, "1", repeat(" 7", 99), NULL)},
+        {"a word of 100 characters", repeat("a", 100), apr_pstrcat(pool, "1", repeat(" 7", 99), NULL)},
         {"a word of 101 characters", repeat("a", 101), ""},
-        {"100 that came from 200", repeat("a\xcc\x81", 100),
-         apr_pstrcat(pool, "1", repeat(" 7", 99), NULL)},
+        {"100 that came from 200", repeat("a\xcc\x81", 100), apr_pstrcat(pool, "1", repeat(" 7", 99), NULL)},
         {"the word after one of 101", apr_pstrcat(pool, repeat("a", 101), " ab", NULL), "2"},
         {"no literal [UNK]", "[UNK]z", "12"},
     };
@@ -508,10 +496,9 @@ END_TEST
 
 START_TEST(canonical_order)
 {
-    static const char vocab[] =
-        BERT("{\"[UNK]\":0,\"x\":1,\"##" STEM "\":2,\"##" DOT "\":3,\"" STEM "\":4,"
-             "\"" DOT "\":5,\"\\u1100\":6,\"##\\u1161\":7,\"##\\u11a8\":8,"
-             "\"##\\u1100\":9,\"##y\":10,\"!\":11}");
+    static const char vocab[] = BERT("{\"[UNK]\":0,\"x\":1,\"##" STEM "\":2,\"##" DOT "\":3,\"" STEM "\":4,"
+                                     "\"" DOT "\":5,\"\\u1100\":6,\"##\\u1161\":7,\"##\\u11a8\":8,"
+                                     "\"##\\u1100\":9,\"##y\":10,\"!\":11}");
     static const struct {
         const char *name, *text, *want;
     } rows[] = {
@@ -529,8 +516,7 @@ START_TEST(canonical_order)
         {"Hangul without", "\xea\xb0\x80\xea\xb0\x81", "6 7 9 7 8"},
     };
     aip_model2vec_t *model = load_vocabulary(CONFIG, vocab, 12);
-    const char *many = repeat(DOT STEM, 50),
-               *want = apr_pstrcat(pool, "4", repeat(" 2", 49), repeat(" 3", 50), NULL);
+    const char *many = repeat(DOT STEM, 50), *want = apr_pstrcat(pool, "4", repeat(" 2", 49), repeat(" 3", 50), NULL);
     size_t i;
 
     for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -544,18 +530,16 @@ START_TEST(canonical_order)
 }
 END_TEST
 
-#define ADDED(id, text)                                                                            \
-    "{\"id\":" id ",\"content\":\"" text "\",\"single_word\":false,\"lstrip\":false,"              \
+#define ADDED(id, text)                                                                                              \
+    "{\"id\":" id ",\"content\":\"" text "\",\"single_word\":false,\"lstrip\":false,"                                \
     "\"rstrip\":false,\"normalized\":false,\"special\":true}"
 
 START_TEST(added_tokens)
 {
-    static const char tokenizer[] = TOKENIZER(
-        "[" ADDED("1", "[PAD]") "," ADDED("0", "[UNK]") "," ADDED("2", "in") "," ADDED("3",
-                                                                                       "ink") "]",
-        NORMALIZER("BertNormalizer", "true"), "BertPreTokenizer",
-        WORDPIECE(
-            "{\"[UNK]\":0,\"[PAD]\":1,\"in\":2,\"ink\":3,\"a\":4,\"##b\":5,\"b\":6,\"[\":7}"));
+    static const char tokenizer[] =
+        TOKENIZER("[" ADDED("1", "[PAD]") "," ADDED("0", "[UNK]") "," ADDED("2", "in") "," ADDED("3", "ink") "]",
+                  NORMALIZER("BertNormalizer", "true"), "BertPreTokenizer",
+                  WORDPIECE("{\"[UNK]\":0,\"[PAD]\":1,\"in\":2,\"ink\":3,\"a\":4,\"##b\":5,\"b\":6,\"[\":7}"));
     static const struct {
         const char *text, *want;
     } rows[] = {
@@ -591,23 +575,19 @@ START_TEST(max_length)
     size_t i;
 
     for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        aip_model2vec_t *model =
-            load_vocabulary(rows[i].config, BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"b\":3}"), 4);
+        aip_model2vec_t *model = load_vocabulary(rows[i].config, BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"b\":3}"), 4);
 
-        ck_assert_uint_eq(aip_model2vec_tokenize(model, (aip_span_t){spaced, 2000}, NULL, 0),
-                          rows[i].spaced);
-        ck_assert_uint_eq(aip_model2vec_tokenize(model, (aip_span_t){dense, 1000}, NULL, 0),
-                          rows[i].dense);
+        ck_assert_uint_eq(aip_model2vec_tokenize(model, (aip_span_t){spaced, 2000}, NULL, 0), rows[i].spaced);
+        ck_assert_uint_eq(aip_model2vec_tokenize(model, (aip_span_t){dense, 1000}, NULL, 0), rows[i].dense);
     }
     /* median 2.5 -> 2, so six characters count; of their tokens the first three, the unknown among
      * them */
-    ck_assert_str_eq(
-        ids_of(load_vocabulary(rows[2].config,
-                               BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"ink\":3,\"##\\u00e9s\":4,"
-                                    "\"i!\":5}"),
-                               6),
-               AIP_SPAN("zz!a!!")),
-        "2 1");
+    ck_assert_str_eq(ids_of(load_vocabulary(rows[2].config,
+                                            BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"ink\":3,\"##\\u00e9s\":4,"
+                                                 "\"i!\":5}"),
+                                            6),
+                            AIP_SPAN("zz!a!!")),
+                     "2 1");
 }
 END_TEST
 
@@ -680,8 +660,7 @@ START_TEST(linear_time)
         const char *text = repeat(rows[i].unit, 2 * len / strlen(rows[i].unit));
         double once = cpu_ms(model, text, len), twice = cpu_ms(model, text, 2 * len);
 
-        ck_assert_msg(twice < 3 * once, "%s: %.1f ms for 1 MB, %.1f ms for 2 MB", rows[i].name,
-                      once, twice);
+        ck_assert_msg(twice < 3 * once, "%s: %.1f ms for 1 MB, %.1f ms for 2 MB", rows[i].name, once, twice);
     }
 }
 END_TEST
@@ -693,8 +672,7 @@ START_TEST(a_word_of_a_megabyte)
     float got[256];
 
     ck_assert_uint_eq(aip_model2vec_embed(model, (aip_span_t){word, MEGABYTE}, got), 0);
-    ck_assert_str_eq(ids_of(model, (aip_span_t){text, strlen(text)}),
-                     ids_of(model, AIP_SPAN("kettle")));
+    ck_assert_str_eq(ids_of(model, (aip_span_t){text, strlen(text)}), ids_of(model, AIP_SPAN("kettle")));
 }
 END_TEST
 
@@ -724,8 +702,8 @@ static void check_error(const char *name, const char *file, const char *want)
 
 #define BAD_BERT(normalizer, pre, model) TOKENIZER("[]", normalizer, pre, model)
 #define GOOD_NORMALIZER NORMALIZER("BertNormalizer", "true")
-#define MODEL(type, unk, prefix, chars)                                                            \
-    "{\"type\":\"" type "\",\"unk_token\":" unk ",\"continuing_subword_prefix\":\"" prefix         \
+#define MODEL(type, unk, prefix, chars)                                                                              \
+    "{\"type\":\"" type "\",\"unk_token\":" unk ",\"continuing_subword_prefix\":\"" prefix                           \
     "\",\"max_input_chars_per_word\":" chars ",\"vocab\":" VOCAB4 "}"
 
 static const struct json_row_t {
@@ -736,8 +714,7 @@ static const struct json_row_t {
     {"config empty", "", NULL, "empty file"},
     {"config an array", "[]", NULL, "not a JSON object"},
     {"config member twice", "{\"normalize\":true,\"normalize\":true}", NULL, "duplicate"},
-    {"config of another model", "{\"model_type\":\"bert\",\"normalize\":true}", NULL,
-     "\"model_type\""},
+    {"config of another model", "{\"model_type\":\"bert\",\"normalize\":true}", NULL, "\"model_type\""},
     {"not normalized", "{\"model_type\":\"model2vec\"}", NULL, "\"normalize\""},
     {"pooling", CONFIG_MAX(",\"pooling\":\"max\""), NULL, "\"pooling\""},
     {"clusters", CONFIG_MAX(",\"vocabulary_quantization\":4"), NULL, "\"vocabulary_quantization\""},
@@ -751,68 +728,49 @@ static const struct json_row_t {
     {"tokenizer bad UTF-8", NULL, "{\"a\":\"\xff\"}", "not valid JSON"},
     {"tokenizer empty", NULL, "", "empty file"},
     {"no normalizer", NULL, "{}", "the normalizer's type"},
-    {"wrong normalizer", NULL,
-     BAD_BERT(NORMALIZER("NFC", "true"), "BertPreTokenizer", WORDPIECE(VOCAB4)),
+    {"wrong normalizer", NULL, BAD_BERT(NORMALIZER("NFC", "true"), "BertPreTokenizer", WORDPIECE(VOCAB4)),
      "the normalizer's type is not \"BertNormalizer\""},
-    {"cased", NULL,
-     BAD_BERT(NORMALIZER("BertNormalizer", "false"), "BertPreTokenizer", WORDPIECE(VOCAB4)),
+    {"cased", NULL, BAD_BERT(NORMALIZER("BertNormalizer", "false"), "BertPreTokenizer", WORDPIECE(VOCAB4)),
      "lower-case"},
     {"keeps accents", NULL,
      BAD_BERT("{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true,"
               "\"strip_accents\":false,\"lowercase\":true}",
               "BertPreTokenizer", WORDPIECE(VOCAB4)),
      "strip accents"},
-    {"pre_tokenizer", NULL, BAD_BERT(GOOD_NORMALIZER, "Whitespace", WORDPIECE(VOCAB4)),
-     "the pre_tokenizer's"},
-    {"BPE", NULL,
-     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("BPE", "\"[UNK]\"", "##", "100")),
+    {"pre_tokenizer", NULL, BAD_BERT(GOOD_NORMALIZER, "Whitespace", WORDPIECE(VOCAB4)), "the pre_tokenizer's"},
+    {"BPE", NULL, BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("BPE", "\"[UNK]\"", "##", "100")),
      "the model's type"},
-    {"prefix", NULL,
-     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"[UNK]\"", "@@", "100")),
+    {"prefix", NULL, BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"[UNK]\"", "@@", "100")),
      "\"continuing_subword_prefix\""},
-    {"no limit", NULL,
-     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"[UNK]\"", "##", "null")),
+    {"no limit", NULL, BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"[UNK]\"", "##", "null")),
      "\"max_input_chars_per_word\""},
-    {"long words", NULL,
-     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"[UNK]\"", "##", "201")),
+    {"long words", NULL, BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"[UNK]\"", "##", "201")),
      "\"max_input_chars_per_word\" is not a number from 1 to 200"},
-    {"unk not there", NULL,
-     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"<u>\"", "##", "100")),
+    {"unk not there", NULL, BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"<u>\"", "##", "100")),
      "\"unk_token\""},
     {"unk a part of a token", NULL,
-     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"in\"", "##", "100")),
-     "\"unk_token\""},
-    {"unk null", NULL,
-     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "null", "##", "100")),
+     BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "\"in\"", "##", "100")), "\"unk_token\""},
+    {"unk null", NULL, BAD_BERT(GOOD_NORMALIZER, "BertPreTokenizer", MODEL("WordPiece", "null", "##", "100")),
      "\"unk_token\""},
     {"vocabulary empty", NULL, BERT("{}"), "\"vocab\""},
     {"vocabulary an array", NULL, BERT("[\"[UNK]\"]"), "\"vocab\""},
-    {"hole", NULL, BERT("{\"[UNK]\":0,\"ink\":1,\"##s\":2,\"well\":4}"),
-     "an id that is not in 0..3"},
-    {"negative id", NULL, BERT("{\"[UNK]\":0,\"ink\":-1,\"##s\":2,\"well\":3}"),
-     "an id that is not in 0..3"},
-    {"id is text", NULL, BERT("{\"[UNK]\":0,\"ink\":\"1\",\"##s\":2,\"well\":3}"),
-     "an id that is not in"},
-    {"id is a fraction", NULL, BERT("{\"[UNK]\":0,\"ink\":1.0,\"##s\":2,\"well\":3}"),
-     "an id that is not in"},
-    {"huge id", NULL, BERT("{\"[UNK]\":0,\"ink\":4294967297,\"##s\":2,\"well\":3}"),
-     "an id that is not in"},
+    {"hole", NULL, BERT("{\"[UNK]\":0,\"ink\":1,\"##s\":2,\"well\":4}"), "an id that is not in 0..3"},
+    {"negative id", NULL, BERT("{\"[UNK]\":0,\"ink\":-1,\"##s\":2,\"well\":3}"), "an id that is not in 0..3"},
+    {"id is text", NULL, BERT("{\"[UNK]\":0,\"ink\":\"1\",\"##s\":2,\"well\":3}"), "an id that is not in"},
+    {"id is a fraction", NULL, BERT("{\"[UNK]\":0,\"ink\":1.0,\"##s\":2,\"well\":3}"), "an id that is not in"},
+    {"huge id", NULL, BERT("{\"[UNK]\":0,\"ink\":4294967297,\"##s\":2,\"well\":3}"), "an id that is not in"},
     {"id twice", NULL, BERT("{\"[UNK]\":0,\"ink\":1,\"##s\":1,\"well\":3}"), "the id 1 twice"},
     {"token twice", NULL, BERT("{\"[UNK]\":0,\"ink\":1,\"ink\":2,\"well\":3}"), "duplicate"},
-    {"added tokens an object", NULL,
-     TOKENIZER("{}", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)), "\"added_tokens\""},
+    {"added tokens an object", NULL, TOKENIZER("{}", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)),
+     "\"added_tokens\""},
     {"added with another id", NULL,
-     TOKENIZER("[" ADDED("2", "ink") "]", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)),
-     "under its id"},
+     TOKENIZER("[" ADDED("2", "ink") "]", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)), "under its id"},
     {"added not in the vocabulary", NULL,
-     TOKENIZER("[" ADDED("-1", "pen") "]", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)),
-     "under its id"},
-    {"added empty", NULL,
-     TOKENIZER("[" ADDED("-1", "") "]", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)),
+     TOKENIZER("[" ADDED("-1", "pen") "]", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)), "under its id"},
+    {"added empty", NULL, TOKENIZER("[" ADDED("-1", "") "]", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)),
      "printable ASCII"},
     {"added without rules", NULL,
-     TOKENIZER("[{\"id\":1,\"content\":\"ink\"}]", GOOD_NORMALIZER, "BertPreTokenizer",
-               WORDPIECE(VOCAB4)),
+     TOKENIZER("[{\"id\":1,\"content\":\"ink\"}]", GOOD_NORMALIZER, "BertPreTokenizer", WORDPIECE(VOCAB4)),
      "the added token \"ink\""},
 };
 
@@ -841,14 +799,12 @@ static const struct table_row_t {
     {"too long", TABLE4, 0, 9, "it is too long"},
     {"header beyond the file", TABLE4, 5000, 8, "beyond the end of the file"},
     {"header length overflows", TABLE4, UINT64_MAX, 8, "beyond the end of the file"},
-    {"header length overflows with 8 added", TABLE4, UINT64_MAX - 7, 8,
-     "beyond the end of the file"},
+    {"header length overflows with 8 added", TABLE4, UINT64_MAX - 7, 8, "beyond the end of the file"},
     {"header too short", TABLE4, 10, 8, "not valid JSON"},
     {"header into the data", TABLE4, sizeof(TABLE4) + 3, 8, "not valid JSON"},
     {"header an array", "[]", 0, 8, "not a JSON object"},
     {"header empty", "", 0, 8, "not valid JSON"},
-    {"other tensor",
-     "{\"embedding.weight\":{\"dtype\":\"I8\",\"shape\":[4,2],\"data_offsets\":[0,8]}}", 0, 8,
+    {"other tensor", "{\"embedding.weight\":{\"dtype\":\"I8\",\"shape\":[4,2],\"data_offsets\":[0,8]}}", 0, 8,
      "no tensor \"embeddings\""},
     {"tensor is a number", "{\"embeddings\":1}", 0, 8, "no tensor \"embeddings\""},
     {"tensor twice", "{\"embeddings\":{},\"embeddings\":{}}", 0, 8, "duplicate"},
@@ -858,31 +814,23 @@ static const struct table_row_t {
      0, 24, "a tensor besides"},
     {"wrong dtype", TABLE("BF16", "[4,2]", "[0,16]"), 0, 16, "not I8, F16 or F32"},
     {"unsigned", TABLE("U8", "[4,2]", "[0,8]"), 0, 8, "not I8, F16 or F32"},
-    {"no dtype", "{\"embeddings\":{\"shape\":[4,2],\"data_offsets\":[0,8]}}", 0, 8,
-     "not I8, F16 or F32"},
-    {"rows missing", TABLE("I8", "[3,2]", "[0,6]"), 0, 6,
-     "has 3 rows, but tokenizer.json has 4 tokens"},
-    {"rows too many", TABLE("I8", "[5,2]", "[0,10]"), 0, 10,
-     "has 5 rows, but tokenizer.json has 4"},
+    {"no dtype", "{\"embeddings\":{\"shape\":[4,2],\"data_offsets\":[0,8]}}", 0, 8, "not I8, F16 or F32"},
+    {"rows missing", TABLE("I8", "[3,2]", "[0,6]"), 0, 6, "has 3 rows, but tokenizer.json has 4 tokens"},
+    {"rows too many", TABLE("I8", "[5,2]", "[0,10]"), 0, 10, "has 5 rows, but tokenizer.json has 4"},
     {"one dimension", TABLE("I8", "[8]", "[0,8]"), 0, 8, "the shape"},
     {"three dimensions", TABLE("I8", "[4,2,1]", "[0,8]"), 0, 8, "the shape"},
     {"negative", TABLE("I8", "[4,-2]", "[0,8]"), 0, 8, "the shape"},
     {"fractions", TABLE("I8", "[4.0,2.0]", "[0,8]"), 0, 8, "the shape"},
     {"no dims", TABLE("I8", "[4,0]", "[0,0]"), 0, 0, "has 0 dimensions, not 1 to 2048"},
-    {"huge dims", TABLE("I8", "[4,2049]", "[0,8196]"), 0, 8196,
-     "has 2049 dimensions, not 1 to 2048"},
-    {"dims overflow", TABLE("I8", "[4,4611686018427387906]", "[0,8]"), 0, 8,
-     "dimensions, not 1 to 2048"},
-    {"dims beyond 64 bits", TABLE("I8", "[4,99999999999999999999]", "[0,8]"), 0, 8,
-     "not valid JSON"},
+    {"huge dims", TABLE("I8", "[4,2049]", "[0,8196]"), 0, 8196, "has 2049 dimensions, not 1 to 2048"},
+    {"dims overflow", TABLE("I8", "[4,4611686018427387906]", "[0,8]"), 0, 8, "dimensions, not 1 to 2048"},
+    {"dims beyond 64 bits", TABLE("I8", "[4,99999999999999999999]", "[0,8]"), 0, 8, "not valid JSON"},
     {"offset not 0", TABLE("I8", "[4,2]", "[1,9]"), 0, 9, "the data_offsets"},
     {"offsets out of range", TABLE("I8", "[4,2]", "[0,16]"), 0, 8, "the data_offsets"},
     {"offsets reversed", TABLE("I8", "[4,2]", "[8,0]"), 0, 8, "the data_offsets"},
     {"offsets negative", TABLE("I8", "[4,2]", "[-8,0]"), 0, 8, "the data_offsets"},
-    {"offsets overflow", TABLE("I8", "[4,2]", "[9223372036854775800,9223372036854775807]"), 0, 8,
-     "the data_offsets"},
-    {"offsets missing", "{\"embeddings\":{\"dtype\":\"I8\",\"shape\":[4,2]}}", 0, 8,
-     "the data_offsets"},
+    {"offsets overflow", TABLE("I8", "[4,2]", "[9223372036854775800,9223372036854775807]"), 0, 8, "the data_offsets"},
+    {"offsets missing", "{\"embeddings\":{\"dtype\":\"I8\",\"shape\":[4,2]}}", 0, 8, "the data_offsets"},
     {"more bytes a value", TABLE("F32", "[4,2]", "[0,8]"), 0, 8, "the data_offsets"},
 };
 
@@ -920,8 +868,7 @@ START_TEST(values_not_finite)
         uint32_t bits;
         const char *want; /* NULL: it loads */
     } rows[] = {
-        {"F32 NaN", TABLE("F32", "[4,2]", "[0,32]"), 4, 0x7FC00000,
-         "row 2 has a value that is not finite"},
+        {"F32 NaN", TABLE("F32", "[4,2]", "[0,32]"), 4, 0x7FC00000, "row 2 has a value that is not finite"},
         {"F32 signalling NaN", TABLE("F32", "[4,2]", "[0,32]"), 4, 0xFF800001, "row 2"},
         {"F32 infinity", TABLE("F32", "[4,2]", "[0,32]"), 4, 0x7F800000, "row 2"},
         {"F32 largest", TABLE("F32", "[4,2]", "[0,32]"), 4, 0x7F7FFFFF, NULL},
@@ -943,8 +890,7 @@ START_TEST(values_not_finite)
         check_error(rows[_i].name, "model.safetensors", rows[_i].want);
     } else {
         ck_assert_uint_eq(aip_model2vec_embed(load(dir), AIP_SPAN("well well well"), got), 3);
-        ck_assert_msg(got[0] == 0 && got[1] == 1, "%s: %g %g", rows[_i].name, (double)got[0],
-                      (double)got[1]);
+        ck_assert_msg(got[0] == 0 && got[1] == 1, "%s: %g %g", rows[_i].name, (double)got[0], (double)got[1]);
     }
 }
 END_TEST

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs server tests under one MPM. httpd under Apache::Test refuses to run as root, and nobody cannot read a checkout below
+# /root: so all that is needed is copied to a folder of the unprivileged user, and the tests run there as that user.
+#
+#   server-tests.sh BUILDDIR MPM [t/NN_topic.t ...]     all tests when none is named
+#
+# Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
+# and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
+set -eu
+
+src=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "${1:?build folder}" && pwd)
+mpm=${2:?MPM}
+shift 2
+user=${AIP_TEST_USER:-nobody}
+apxs=$(command -v "${APXS:-apxs}")
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/aip-server.XXXXXX")
+finish() {
+    if [ -n "${AIP_LOGDIR:-}" ]; then
+        mkdir -p "$AIP_LOGDIR/server-$mpm"
+        cp "$work"/t/logs/*_log "$AIP_LOGDIR/server-$mpm/" 2>/dev/null || :
+    fi
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+mkdir "$work/bin"
+cp "$build/.libs/mod_ai_proxy_adv.so" "$build/t/mock/mock" "$work/bin/"
+(cd "$src" && tar cf - --exclude='t/logs' --exclude='t/state' --exclude='t/htdocs' --exclude='t/conf/*.conf' \
+    --exclude='*.o' --exclude='t/unit' --exclude='t/fuzz' t share conf) | tar xf - -C "$work"
+chmod 755 "$work"
+
+as_user=
+if [ "$(id -u)" = 0 ]; then
+    chown -R "$user:" "$work"
+    as_user="setpriv --reuid=$user --regid=$(id -g "$user") --clear-groups --"
+fi
+
+tests=()
+for test in "$@"; do
+    tests+=("t/${test##*/}")
+done
+
+# What a test inherits is chosen here: no proxy settings, no key of the caller's.
+status=0
+# shellcheck disable=SC2086
+(cd "$work" && exec $as_user env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp LC_ALL=C.UTF-8 \
+    AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_APXS="$apxs" AIP_MPM="$mpm" \
+    AIP_CLIENT_PYTHON="${AIP_CLIENT_PYTHON:-}" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
+    AIP_TEST_REDIS_CLI="${AIP_TEST_REDIS_CLI:-}" AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" \
+    AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
+    perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 || status=$?
+cat "$work/tap"
+
+passed=$(grep -cE '^ok [0-9]+' "$work/tap" || :)
+skipped=$(grep -ciE '^(ok [0-9]+.*# *skip|1\.\.0( |$))' "$work/tap" || :)
+todo=$(grep -ciE '^not ok [0-9]+.*# *todo' "$work/tap" || :)
+failed=$(grep -cE '^not ok [0-9]+' "$work/tap" || :)
+passed=$((passed - $(grep -ciE '^ok [0-9]+.*# *skip' "$work/tap" || :)))
+failed=$((failed + skipped))
+[ "$todo" = 0 ] || echo "# $todo tests are marked as todo; they count as failed"
+[ "$skipped" = 0 ] || echo "# $skipped tests were skipped; they count as failed"
+if [ $status -ne 0 ] && [ $failed -eq 0 ]; then
+    echo "# the run ended with status $status"
+    failed=1
+fi
+if [ $status -eq 0 ] && ! grep -q '^Result: PASS' "$work/tap"; then
+    echo "# no test was run"
+    failed=$((failed + 1))
+fi
+echo "server $mpm: $passed passed, $failed failed"
+[ $failed -eq 0 ]

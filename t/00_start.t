@@ -1,0 +1,1 @@
+use strict; use warnings; use Test::More tests=>1; ok(1,'x');
