@@ -190,12 +190,13 @@ static connection_t *shelf_next(shelf_t *shelf)
     return connection;
 }
 
-/** An idle connection that is readable was closed, or holds a reply that nobody waits for. */
+/** An idle connection that has something to say was closed, or holds a reply nobody waits for. */
 static bool connection_quiet(const connection_t *connection)
 {
+    const redisReader *reader = connection->redis->reader;
     struct pollfd fd = {.fd = connection->redis->fd, .events = POLLIN};
 
-    return poll(&fd, 1, 0) == 0;
+    return reader->pos == reader->len && poll(&fd, 1, 0) == 0;
 }
 
 /* ---- Running commands ---- */

@@ -493,18 +493,20 @@ END_TEST
  */
 #define STEM "\xf0\x9d\x85\xa5"
 #define DOT "\xf0\x9d\x85\xad"
+#define FLAG "\xf0\x9d\x85\xae" /* U+1D16E, of STEM's class */
 
 START_TEST(canonical_order)
 {
     static const char vocab[] = BERT("{\"[UNK]\":0,\"x\":1,\"##" STEM "\":2,\"##" DOT "\":3,\"" STEM "\":4,"
                                      "\"" DOT "\":5,\"\\u1100\":6,\"##\\u1161\":7,\"##\\u11a8\":8,"
-                                     "\"##\\u1100\":9,\"##y\":10,\"!\":11}");
+                                     "\"##\\u1100\":9,\"##y\":10,\"!\":11,\"##" FLAG "\":12}");
     static const struct {
         const char *name, *text, *want;
     } rows[] = {
         {"in order", "x" STEM DOT, "1 2 3"},
         {"out of order", "x" DOT STEM, "1 2 3"},
-        {"stable", "x" DOT STEM DOT STEM, "1 2 2 3 3"},
+        {"several", "x" DOT STEM DOT STEM, "1 2 2 3 3"},
+        {"stable", "x" FLAG STEM DOT FLAG, "1 12 2 12 3"},
         {"at the start", DOT STEM, "4 3"},
         {"a mark that vanishes does not stop it", "x" DOT "\xcc\x81" STEM, "1 2 3"},
         {"a starter that vanishes does", "x" DOT "\xe0\xa4\x82" STEM, "1 3 2"},
@@ -515,7 +517,7 @@ START_TEST(canonical_order)
         {"Hangul with a tail", "\xea\xb0\x81", "6 7 8"},
         {"Hangul without", "\xea\xb0\x80\xea\xb0\x81", "6 7 9 7 8"},
     };
-    aip_model2vec_t *model = load_vocabulary(CONFIG, vocab, 12);
+    aip_model2vec_t *model = load_vocabulary(CONFIG, vocab, 13);
     const char *many = repeat(DOT STEM, 50), *want = apr_pstrcat(pool, "4", repeat(" 2", 49), repeat(" 3", 50), NULL);
     size_t i;
 
@@ -571,23 +573,24 @@ START_TEST(max_length)
         {"absent", CONFIG_MAX(""), 256, 512},
         {"three", CONFIG_MAX(",\"max_length\":3"), 2, 3},
     };
+    aip_model2vec_t *model;
     const char *spaced = repeat("a ", 1000), *dense = repeat("!", 1000);
     size_t i;
 
     for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        aip_model2vec_t *model = load_vocabulary(rows[i].config, BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"b\":3}"), 4);
+        model = load_vocabulary(rows[i].config, BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"b\":3}"), 4);
 
         ck_assert_uint_eq(aip_model2vec_tokenize(model, (aip_span_t){spaced, 2000}, NULL, 0), rows[i].spaced);
         ck_assert_uint_eq(aip_model2vec_tokenize(model, (aip_span_t){dense, 1000}, NULL, 0), rows[i].dense);
     }
-    /* median 2.5 -> 2, so six characters count; of their tokens the first three, the unknown among
-     * them */
-    ck_assert_str_eq(ids_of(load_vocabulary(rows[2].config,
-                                            BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"ink\":3,\"##\\u00e9s\":4,"
-                                                 "\"i!\":5}"),
-                                            6),
-                            AIP_SPAN("zz!a!!")),
-                     "2 1");
+    /* median 2.5 -> 2, so six characters count; of their tokens the first three, the unknown among them */
+    model = load_vocabulary(rows[2].config,
+                            BERT("{\"[UNK]\":0,\"a\":1,\"!\":2,\"\u00e9\u00e9\":3,\"##\u00e9\":4,\"ink!\":5}"), 6);
+    ck_assert_str_eq(ids_of(model, AIP_SPAN("zz!a!!")), "2 1");
+    ck_assert_str_eq(ids_of(model, AIP_SPAN("a    !!")), "1 2");
+    ck_assert_str_eq(ids_of(model, AIP_SPAN("\xe2\x82\xf0\x9f\x98\xffxa!a")), "2");
+    /* each byte of a surrogate is a bad character of its own */
+    ck_assert_str_eq(ids_of(model, AIP_SPAN("\xed\xa0\x80  a!")), "1");
 }
 END_TEST
 
@@ -827,6 +830,7 @@ static const struct table_row_t {
     {"dims beyond 64 bits", TABLE("I8", "[4,99999999999999999999]", "[0,8]"), 0, 8, "not valid JSON"},
     {"offset not 0", TABLE("I8", "[4,2]", "[1,9]"), 0, 9, "the data_offsets"},
     {"offsets out of range", TABLE("I8", "[4,2]", "[0,16]"), 0, 8, "the data_offsets"},
+    {"offsets of less than the rows", TABLE("I8", "[4,2]", "[1,8]"), 0, 8, "the data_offsets"},
     {"offsets reversed", TABLE("I8", "[4,2]", "[8,0]"), 0, 8, "the data_offsets"},
     {"offsets negative", TABLE("I8", "[4,2]", "[-8,0]"), 0, 8, "the data_offsets"},
     {"offsets overflow", TABLE("I8", "[4,2]", "[9223372036854775800,9223372036854775807]"), 0, 8, "the data_offsets"},
@@ -892,6 +896,28 @@ START_TEST(values_not_finite)
         ck_assert_uint_eq(aip_model2vec_embed(load(dir), AIP_SPAN("well well well"), got), 3);
         ck_assert_msg(got[0] == 0 && got[1] == 1, "%s: %g %g", rows[_i].name, (double)got[0], (double)got[1]);
     }
+}
+END_TEST
+
+START_TEST(values_changed_later)
+{
+    /* whoever writes into the file of a running server gets no route, but no NaN either */
+    static const unsigned char nan_rows[32] = {[23] = 0x7F, [22] = 0xC0, [31] = 0x7F, [30] = 0x80};
+    aip_model2vec_t *model;
+    float got[2] = {9, 9};
+    FILE *out;
+
+    write_text("config.json", CONFIG);
+    write_text("tokenizer.json", BERT("{\"[UNK]\":0,\"ink\":1,\"well\":2,\"##s\":3}"));
+    write_table(TABLE("F32", "[4,2]", "[0,32]"), 0, apr_pcalloc(pool, 32), 32);
+    model = load(dir);
+    out = fopen(path_of("model.safetensors"), "r+b");
+    ck_assert_ptr_nonnull(out);
+    ck_assert_int_eq(fseek(out, -32, SEEK_END), 0);
+    ck_assert_uint_eq(fwrite(nan_rows, 1, 32, out), 32);
+    ck_assert_int_eq(fclose(out), 0);
+    ck_assert_uint_eq(aip_model2vec_embed(model, AIP_SPAN("well"), got), 1);
+    ck_assert(got[0] == 0 && got[1] == 0);
 }
 END_TEST
 
@@ -997,6 +1023,7 @@ Suite *model2vec_suite(void)
     tcase_add_loop_test(broken, broken_table, 0, TABLE_ROWS);
     tcase_add_test(broken, table_against_config);
     tcase_add_loop_test(broken, values_not_finite, 0, 7);
+    tcase_add_test(broken, values_changed_later);
     tcase_add_loop_test(broken, files_missing, 0, 3);
     tcase_add_test(broken, safetensors_cut_anywhere);
     suite_add_tcase(suite, broken);

@@ -75,8 +75,10 @@ static apr_status_t do_query(aip_vectordb_t *db, float *distances)
 typedef struct peer_t {
     const char *replies[4][4]; /* [connection][reply] */
     bool trickle;              /* replies byte by byte, 20 ms apart, over and over */
-    int hold_ms;               /* before a connection is closed */
-    int fd, port, accepted;
+    bool hang_up;              /* closes after the last reply; else only after one more command */
+    int delay_ms;              /* before each reply */
+    const char *late;          /* sent unasked 20 ms after each reply, if any */
+    int fd, port, accepted, answered;
     pthread_t thread;
 } peer_t;
 
@@ -112,19 +114,21 @@ static void *peer_run(void *data)
             if (recv(fd, buf, sizeof(buf), 0) <= 0) {
                 break;
             }
+            usleep((useconds_t)peer->delay_ms * 1000);
             if (peer->trickle) {
                 while (send(fd, reply, 1, MSG_NOSIGNAL) == 1) {
                     usleep(20000);
                 }
             } else {
+                peer->answered++;
                 send(fd, reply, strlen(reply), MSG_NOSIGNAL);
             }
+            if (peer->late) {
+                usleep(20000);
+                send(fd, peer->late, strlen(peer->late), MSG_NOSIGNAL);
+            }
         }
-        if (!peer->replies[i][0]) {
-            usleep((useconds_t)peer->hold_ms * 1000);
-        }
-        if (peer->replies[i][0]) {
-            /* The next command is read, but not answered. */
+        if (peer->replies[i][0] && !peer->hang_up) {
             (void)!recv(fd, buf, sizeof(buf), 0);
         }
         close(fd);
@@ -283,25 +287,84 @@ END_TEST
 /** Not twice: a server that closes fresh connections is away. */
 START_TEST(fresh_connection_is_not_replaced)
 {
-    peer_t peer = {.replies = {{GOOD}, {""}, {GOOD}}};
+    peer_t peer = {.replies = {{GOOD}, {NULL}, {GOOD}}};
     float distances[2];
     aip_vectordb_t *db;
 
     peer_start(&peer);
-    conf.read_timeout = 300;
     db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
     ASSERT_OK(do_query(db, distances));
-    ASSERT_CODE(do_query(db, distances), "vectordb_timeout");
+    ASSERT_CODE(do_query(db, distances), "vectordb_unreachable");
     ck_assert_int_eq(peer.accepted, 2);
     apr_pool_clear(pool);
     peer_stop(&peer);
 }
 END_TEST
 
-/** Half an answer came: the server is at work on it, so it is not asked again. */
+#define OTHER "*5\r\n:2\r\n" HIT("1", "1", "1") HIT("0", "2", "1")
+#define HALF "*5\r\n:2\r\n" HIT("1", "0.5", "3")
+
+/** Half an answer came: the server was at work on it, so it is not asked again. */
+START_TEST(half_an_answer_and_end)
+{
+    peer_t peer = {.replies = {{GOOD, HALF}, {GOOD}}, .hang_up = true};
+    float distances[2];
+    aip_vectordb_t *db;
+
+    peer_start(&peer);
+    db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
+    ASSERT_OK(do_query(db, distances));
+    ASSERT_CODE(do_query(db, distances), "vectordb_unreachable");
+    ck_assert_int_eq(peer.accepted, 1);
+    apr_pool_clear(pool);
+    peer_stop(&peer);
+}
+END_TEST
+
+/** What nobody asked for, together with an answer or after it, must not answer the next question.
+ */
+START_TEST(unasked_answers)
+{
+    float distances[2];
+
+    for (int late = 0; late < 2; late++) {
+        peer_t peer = {.replies = {{late ? GOOD : GOOD OTHER}, {GOOD}},
+                       .late = late ? OTHER : NULL};
+        aip_vectordb_t *db;
+
+        peer_start(&peer);
+        db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
+        ASSERT_OK(do_query(db, distances));
+        usleep(100000);
+        ASSERT_OK(do_query(db, distances));
+        ck_assert(distances[1] == 0.5f && distances[0] == 1.25f);
+        ck_assert_int_eq(peer.accepted, 2);
+        apr_pool_clear(pool);
+        peer_stop(&peer);
+    }
+}
+END_TEST
+
+#define INFO(docs) "*4\r\n$8\r\nnum_docs\r\n:" docs "\r\n$8\r\nindexing\r\n:0\r\n"
+
+/** sync is done when the index says so, not when everything was written. */
+START_TEST(sync_waits_for_the_index)
+{
+    peer_t peer = {.replies = {{INFO("1"), ":16\r\n:16\r\n", INFO("2"), ":16\r\n:16\r\n"}}};
+    aip_vectordb_t *db;
+
+    peer_start(&peer);
+    db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
+    ASSERT_OK(do_sync(db));
+    ck_assert_int_eq(peer.answered, 4);
+    apr_pool_clear(pool);
+    peer_stop(&peer);
+}
+END_TEST
+
 START_TEST(half_an_answer)
 {
-    peer_t peer = {.replies = {{GOOD, "*5\r\n:2\r\n" HIT("1", "0.5", "3")}, {GOOD}}};
+    peer_t peer = {.replies = {{GOOD, HALF}, {GOOD}}};
     float distances[2];
     aip_vectordb_t *db;
 
@@ -354,6 +417,19 @@ START_TEST(server_trickles)
     peer_start(&peer);
     conf.read_timeout = 200;
     assert_fails_within("vectordb_timeout", 190, 600);
+    apr_pool_clear(pool);
+    peer_stop(&peer);
+}
+END_TEST
+
+/** The first half comes late: the second has what is left of the time, not all of it again. */
+START_TEST(server_stops_half_way)
+{
+    peer_t peer = {.replies = {{HALF}}, .delay_ms = 250};
+
+    peer_start(&peer);
+    conf.read_timeout = 400;
+    assert_fails_within("vectordb_timeout", 390, 600);
     apr_pool_clear(pool);
     peer_stop(&peer);
 }
@@ -461,10 +537,14 @@ Suite *redis_peer_suite(void)
     tcase_add_test(tcase, dead_connection_is_replaced);
     tcase_add_test(tcase, fresh_connection_is_not_replaced);
     tcase_add_test(tcase, half_an_answer);
+    tcase_add_test(tcase, half_an_answer_and_end);
+    tcase_add_test(tcase, unasked_answers);
+    tcase_add_test(tcase, sync_waits_for_the_index);
 
     tcase = add(suite, "limits");
     tcase_add_test(tcase, server_never_answers);
     tcase_add_test(tcase, server_trickles);
+    tcase_add_test(tcase, server_stops_half_way);
     tcase_add_test(tcase, server_takes_no_connection);
     tcase_add_test(tcase, refused_and_unknown);
     tcase_add_test(tcase, backlog_is_a_limit);

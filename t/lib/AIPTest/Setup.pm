@@ -12,6 +12,7 @@ use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Path qw(make_path);
 use IO::Socket::INET ();
+use POSIX ();
 
 our $t   = abs_path(dirname(__FILE__) . '/../..');
 our $top = dirname($t);
@@ -109,6 +110,7 @@ sub prepare {
         $ENV{$name} && -e $ENV{$name} or die "$name does not name a file\n";
     }
     $ENV{APACHE_TEST_NO_STICKY_PREFERENCES} = 1;
+    $ENV{APACHE_TEST_ULIMIT_SET} = 1; # else it would start itself again for the sake of core files
     $ENV{AIP_HTTPD} = httpd($apxs);
     make_path("$t/logs", "$t/state", "$t/htdocs");
     choose_ports();
@@ -126,6 +128,22 @@ sub arguments {
     return ('-apxs', $ENV{AIP_APXS}, '-httpd_conf', "$t/conf/modules.load", '-port', $port{HTTPD}, '-servername', '127.0.0.1');
 }
 
+# Starts the httpd under test, which puts itself into the background when its configuration is good.
+sub start_httpd {
+    my ($command, $pid_file) = @_;
+    print "$command\n";
+    unlink $pid_file;
+    if (system($command) == 0) {
+        for (1 .. 1500) {
+            return 1
+                if -s $pid_file && IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port{HTTPD}, Timeout => 1);
+            select undef, undef, undef, 0.02;
+        }
+    }
+    print "httpd did not start\n", -e "$t/logs/error_log" ? output_of('tail', '-n', 20, "$t/logs/error_log") . "\n" : '';
+    return 0;
+}
+
 # One mock for the whole run; each port has the name m1 ... m8, embed, tls1, tls2.
 sub start_mock {
     return if $mock_pid;
@@ -140,6 +158,7 @@ sub start_mock {
 
 sub stop_mock {
     return unless $mock_pid && kill 0, $mock_pid;
+    local $?;
     kill 'TERM', $mock_pid;
     waitpid $mock_pid, 0;
     undef $mock_pid;
@@ -168,7 +187,5 @@ sub spawn {
     waitpid $pid, 0;
     die "$command[0] did not become ready, see $log\n";
 }
-
-use POSIX ();
 
 1;
