@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The module: hooks and lifecycle, nothing else. The way of a request begins in src/request/handler.c. */
+/* The module: hooks and lifecycle, nothing else. The way of a request begins in
+ * src/request/handler.c. */
 #include "aip/config.h"
 #include "aip/endpoint.h"
 #include "aip/observe.h"
@@ -30,14 +31,17 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     for (int i = 0; i < aip_registry->gateways->nelts; i++) {
         const aip_gateway_t *gateway = &APR_ARRAY_IDX(aip_registry->gateways, i, aip_gateway_t);
         const char *dir = ap_runtime_dir_relative(pconf, gateway->conf->f.state_dir);
-        rv = apr_dir_make_recursive(dir, APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE, pconf);
+        rv = apr_dir_make_recursive(dir, APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE,
+                                    pconf);
         if (rv == APR_SUCCESS && geteuid() == 0 &&
             chown(dir, ap_unixd_config.user_id, ap_unixd_config.group_id) != 0) {
             rv = APR_FROM_OS_ERROR(errno);
         }
         if (rv != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s, "AIP0004: cannot make AIStateDir %s; reference vectors are not kept "
-                         "over a restart", dir);
+            ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s,
+                         "AIP0004: cannot make AIStateDir %s; reference vectors are not kept "
+                         "over a restart",
+                         dir);
         }
     }
     return OK;
@@ -60,7 +64,8 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
 
 static void register_hooks(apr_pool_t *pool)
 {
-    static const char *const mod_proxy[] = {"mod_proxy.c", NULL}; /* its child_init opens the mutex that workers need */
+    static const char *const mod_proxy[] = {
+        "mod_proxy.c", NULL}; /* its child_init opens the mutex that workers need */
     (void)pool;
     ap_hook_pre_config(aip_config_pre, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(aip_check_config, NULL, NULL, APR_HOOK_MIDDLE);
@@ -76,5 +81,12 @@ static void register_hooks(apr_pool_t *pool)
 }
 
 AP_DECLARE_MODULE(ai_proxy_adv) = {
-    STANDARD20_MODULE_STUFF, aip_config_create_dir, aip_config_merge_dir, NULL, NULL, aip_commands, register_hooks, 0,
+    STANDARD20_MODULE_STUFF,
+    aip_config_create_dir,
+    aip_config_merge_dir,
+    NULL,
+    NULL,
+    aip_commands,
+    register_hooks,
+    0,
 };

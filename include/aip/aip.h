@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/** Bytes that somebody else owns; not terminated by NUL. `data` is NULL iff there is no value at all. */
+/** Bytes that somebody else owns; not terminated by NUL. `data` is NULL iff there is no value at
+ * all. */
 typedef struct aip_span_t {
     const char *data;
     size_t len;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_CONFIG_H
 #define AIP_CONFIG_H
-/* Glue: configuration as httpd holds it. Per-directory structs are merged for each request; targets are shared by all
- * merges and never change after start. */
+/* Glue: configuration as httpd holds it. Per-directory structs are merged for each request; targets
+ * are shared by all merges and never change after start. */
 
 #include <httpd.h>
 #include <http_config.h>
@@ -32,14 +32,15 @@ typedef struct aip_target_t {
 typedef struct aip_targets_t {
     int n;
     aip_target_t **list;
-    apr_array_header_t *array;  /**< behind list while the section is read */
-    const char *where;          /**< "file:line" of the first */
+    apr_array_header_t *array;            /**< behind list while the section is read */
+    const char *where;                    /**< "file:line" of the first */
     aip_span_t extra[AIP_CHAT_EXTRA_MAX]; /**< names of body credentials */
     size_t n_extra;
     aip_routes_t *routes;
     aip_wheel_t *all, **by_route; /**< by_route: one per route */
     volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
-    volatile apr_uint32_t *store; /**< shared by all children: state of the vector store that was last logged */
+    volatile apr_uint32_t
+        *store; /**< shared by all children: state of the vector store that was last logged */
 } aip_targets_t;
 
 typedef struct aip_dir_conf_t {
@@ -70,7 +71,7 @@ typedef struct aip_registry_t {
     apr_array_header_t *targets;   /**< aip_targets_t *, all lists */
     apr_array_header_t *endpoints; /**< aip_endpoint_t * */
     apr_array_header_t *gateways;  /**< aip_gateway_t, filled by aip_check_config() */
-    apr_hash_t *models;            /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
+    apr_hash_t *models; /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
 } aip_registry_t;
 
 extern aip_registry_t *aip_registry;
@@ -80,7 +81,8 @@ void *aip_config_merge_dir(apr_pool_t *pool, void *base, void *add);
 int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
 extern const command_rec aip_commands[];
 
-/** NULL, or why a directive of ours cannot stand where it does: only per-URL sections and the server level hold them. */
+/** NULL, or why a directive of ours cannot stand where it does: only per-URL sections and the
+ * server level hold them. */
 const char *aip_config_context(const cmd_parms *cmd);
 
 /** Remembers the section that a directive stands in. */
@@ -89,7 +91,8 @@ void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir);
 /** <AITarget name>. */
 const char *aip_section_target(cmd_parms *cmd, void *dir, const char *args);
 
-/** check_config hook: cross-field rules, embedder models. Errors are logged with their place and stop the start. */
+/** check_config hook: cross-field rules, embedder models. Errors are logged with their place and
+ * stop the start. */
 int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 
 /** Directory of a local embedding model: an absolute path, or a name below the installed models. */

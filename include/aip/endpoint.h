@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_ENDPOINT_H
 #define AIP_ENDPOINT_H
-/* Glue: an endpoint is where an exchange goes: a URL, a pool of mod_proxy and the TLS settings of its own section. */
+/* Glue: an endpoint is where an exchange goes: a URL, a pool of mod_proxy and the TLS settings of
+ * its own section. */
 
 #include <httpd.h>
 #include <http_config.h>
@@ -15,13 +16,14 @@ typedef struct aip_endpoint_t {
     const char *name; /**< for logs */
     aip_url_t url;
     server_rec *server;
-    ap_conf_vector_t *section;          /**< SSLProxy* of this endpoint; NULL for http */
+    ap_conf_vector_t *section; /**< SSLProxy* of this endpoint; NULL for http */
     apr_interval_time_t connect_timeout;
-    apr_interval_time_t io_timeout;     /**< what blocks inside mod_ssl is bounded by it */
+    apr_interval_time_t io_timeout; /**< what blocks inside mod_ssl is bounded by it */
     struct proxy_worker *worker;
 } aip_endpoint_t;
 
-/** NULL, or why no endpoint can be made: mod_proxy is not loaded, or mod_ssl is not and the URL is https. */
+/** NULL, or why no endpoint can be made: mod_proxy is not loaded, or mod_ssl is not and the URL is
+ * https. */
 const char *aip_endpoint_missing(const aip_url_t *url, apr_pool_t *pool);
 
 /**
@@ -29,8 +31,8 @@ const char *aip_endpoint_missing(const aip_url_t *url, apr_pool_t *pool);
  * @param user  vector with the operator's SSLProxy* lines, or NULL
  * @param error out: why not
  */
-aip_endpoint_t *aip_endpoint_create(const char *name, const aip_url_t *url, server_rec *server, ap_conf_vector_t *user,
-                                    apr_pool_t *pconf, const char **error);
+aip_endpoint_t *aip_endpoint_create(const char *name, const aip_url_t *url, server_rec *server,
+                                    ap_conf_vector_t *user, apr_pool_t *pconf, const char **error);
 
 /** The endpoint of a URL's origin that belongs to no target, or NULL. */
 aip_endpoint_t *aip_endpoint_find(const char *name, const aip_url_t *url);
@@ -49,7 +51,8 @@ typedef struct aip_backend_t aip_backend_t;
  * @param outcome  out on failure: AIP_OUTCOME_CONNECT, _CONNECT_TIMEOUT or _TLS
  * @return NULL on failure (logged by mod_proxy)
  */
-aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint, aip_outcome_e *outcome);
+aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint,
+                                aip_outcome_e *outcome);
 
 /** What the exchange reads and writes through; it also watches the client of `r`. */
 const aip_conn_t *aip_backend_conn(const aip_backend_t *backend);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_FETCH_H
 #define AIP_FETCH_H
-/* One HTTP request in the background, over libcurl. Never on a request's path: a fresh TLS handle reads a CA bundle. */
+/* One HTTP request in the background, over libcurl. Never on a request's path: a fresh TLS handle
+ * reads a CA bundle. */
 
 #include "aip/error.h"
 
@@ -18,8 +19,10 @@ typedef struct aip_fetch_t {
 /**
  * @param status  out: HTTP status
  * @param answer  out: body, allocated in `pool`
- * @return APR_SUCCESS for any complete HTTP answer; else err->message names host-free reasons (libcurl's words)
+ * @return APR_SUCCESS for any complete HTTP answer; else err->message names host-free reasons
+ * (libcurl's words)
  */
-apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool, aip_error_t *err);
+apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool,
+                       aip_error_t *err);
 
 #endif

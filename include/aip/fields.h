@@ -1,29 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_FIELDS_H
 #define AIP_FIELDS_H
-/* The table of all directives: one row = one directive = one field of the configuration. From it come the structs, the
- * defaults, the command table, the checks of values, the merge, the reference configuration and docs/directives.md.
+/* The table of all directives: one row = one directive = one field of the configuration. From it
+ * come the structs, the defaults, the command table, the checks of values, the merge, the reference
+ * configuration and docs/directives.md.
  *
  * X(kind, member, directive, field, default, low, high, words, flags, help)
  *   kind     how the argument is read and what type the member has, see aip_kind_e
  *   field    path in Kong's AI Proxy Advanced; "-" marks an extension of ours
  *   default  as it would be written in the configuration; NULL: unset
  *   low/high range of a number, both inclusive
- *   words    allowed words, separated by '|'; the member holds the index (ENUM) or a bit mask of indexes (SET)
+ *   words    allowed words, separated by '|'; the member holds the index (ENUM) or a bit mask of
+ * indexes (SET)
  */
 
 #include "aip/chat.h"
 #include <apr_tables.h>
 
 typedef enum aip_kind_e {
-    AIP_KIND_FLAG,  /**< On|Off -> int */
-    AIP_KIND_INT,   /**< whole number -> apr_int64_t */
-    AIP_KIND_NUM,   /**< JSON number -> aip_number_t */
-    AIP_KIND_STR,   /**< one argument -> const char * */
-    AIP_KIND_ENUM,  /**< one of the words -> int */
-    AIP_KIND_SET,   /**< one or more of the words -> unsigned */
-    AIP_KIND_LIST,  /**< one argument, directive may be repeated -> apr_array_header_t * of const char * */
-    AIP_KIND_SCOPE  /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
+    AIP_KIND_FLAG, /**< On|Off -> int */
+    AIP_KIND_INT,  /**< whole number -> apr_int64_t */
+    AIP_KIND_NUM,  /**< JSON number -> aip_number_t */
+    AIP_KIND_STR,  /**< one argument -> const char * */
+    AIP_KIND_ENUM, /**< one of the words -> int */
+    AIP_KIND_SET,  /**< one or more of the words -> unsigned */
+    AIP_KIND_LIST, /**< one argument, directive may be repeated -> apr_array_header_t * of const
+                      char * */
+    AIP_KIND_SCOPE /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
 } aip_kind_e;
 
 /** A number and its spelling, which is what goes into JSON. */
@@ -54,8 +57,9 @@ typedef struct aip_prompt_rule_t {
 #define AIP_SIZE_MAX 1073741824.0
 
 /* Order of the words matters: the enums below name the indexes. */
-#define AIP_WORDS_CRITERIA                                                                                             \
-    "error|timeout|invalid_header|http_403|http_404|http_429|http_500|http_502|http_503|http_504|non_idempotent"
+#define AIP_WORDS_CRITERIA                                                                         \
+    "error|timeout|invalid_header|http_403|http_404|http_429|http_500|http_502|http_503|http_504|" \
+    "non_idempotent"
 
 // clang-format off
 #define AIP_LOCATION_FIELDS(X) \
@@ -219,14 +223,19 @@ X(STR, databricks_workspace_instance_id, "AIModelOptionsDatabricksWorkspaceInsta
 // clang-format on
 
 #define AIP_ROW_INDEX(kind, member, ...) AIP_L_##member,
-typedef enum aip_location_index_e { AIP_LOCATION_FIELDS(AIP_ROW_INDEX) AIP_LOCATION_COUNT } aip_location_index_e;
+typedef enum aip_location_index_e {
+    AIP_LOCATION_FIELDS(AIP_ROW_INDEX) AIP_LOCATION_COUNT
+} aip_location_index_e;
 #undef AIP_ROW_INDEX
 #define AIP_ROW_INDEX(kind, member, ...) AIP_T_##member,
-typedef enum aip_target_index_e { AIP_TARGET_FIELDS(AIP_ROW_INDEX) AIP_TARGET_COUNT } aip_target_index_e;
+typedef enum aip_target_index_e {
+    AIP_TARGET_FIELDS(AIP_ROW_INDEX) AIP_TARGET_COUNT
+} aip_target_index_e;
 #undef AIP_ROW_INDEX
 
 #define AIP_ROW_MEMBER(kind, member, ...) AIP_TYPE_##kind member;
-/** Values of a section; a value that nobody set is the default, and set[AIP_L_x] tells the two apart. */
+/** Values of a section; a value that nobody set is the default, and set[AIP_L_x] tells the two
+ * apart. */
 typedef struct aip_location_fields_t {
     AIP_LOCATION_FIELDS(AIP_ROW_MEMBER)
     unsigned char set[AIP_LOCATION_COUNT];
@@ -240,8 +249,15 @@ typedef struct aip_target_fields_t {
 #undef AIP_ROW_MEMBER
 
 /** Indexes of the words of a row, in the order of its words column. */
-typedef enum aip_streaming_e { AIP_STREAMING_ALLOW, AIP_STREAMING_DENY, AIP_STREAMING_ALWAYS } aip_streaming_e;
-typedef enum aip_client_model_e { AIP_CLIENT_MODEL_IGNORE, AIP_CLIENT_MODEL_STRICT } aip_client_model_e;
+typedef enum aip_streaming_e {
+    AIP_STREAMING_ALLOW,
+    AIP_STREAMING_DENY,
+    AIP_STREAMING_ALWAYS
+} aip_streaming_e;
+typedef enum aip_client_model_e {
+    AIP_CLIENT_MODEL_IGNORE,
+    AIP_CLIENT_MODEL_STRICT
+} aip_client_model_e;
 typedef enum aip_algorithm_e { AIP_ALGORITHM_ROUND_ROBIN, AIP_ALGORITHM_SEMANTIC } aip_algorithm_e;
 typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
 typedef enum aip_embedder_e {
@@ -251,7 +267,11 @@ typedef enum aip_embedder_e {
     AIP_EMBEDDER_OLLAMA,
     AIP_EMBEDDER_LOCAL
 } aip_embedder_e;
-typedef enum aip_send_dimensions_e { AIP_DIMENSIONS_AUTO, AIP_DIMENSIONS_ON, AIP_DIMENSIONS_OFF } aip_send_dimensions_e;
+typedef enum aip_send_dimensions_e {
+    AIP_DIMENSIONS_AUTO,
+    AIP_DIMENSIONS_ON,
+    AIP_DIMENSIONS_OFF
+} aip_send_dimensions_e;
 typedef enum aip_strategy_e { AIP_STRATEGY_MEMORY, AIP_STRATEGY_REDIS } aip_strategy_e;
 typedef enum aip_criterion_e {
     AIP_CRITERION_ERROR = 1u << 0,
@@ -270,9 +290,9 @@ typedef enum aip_criterion_e {
 /** One row, as data. */
 typedef struct aip_field_t {
     aip_kind_e kind;
-    bool target;            /**< legal inside <AITarget> only (else: everywhere but there) */
-    int index;              /**< AIP_L_... or AIP_T_... */
-    size_t offset, size;    /**< of the member in its struct */
+    bool target;         /**< legal inside <AITarget> only (else: everywhere but there) */
+    int index;           /**< AIP_L_... or AIP_T_... */
+    size_t offset, size; /**< of the member in its struct */
     const char *directive, *field, *default_text;
     double low, high;
     const char *words;
@@ -284,17 +304,20 @@ extern const aip_field_t aip_location_table[AIP_LOCATION_COUNT];
 extern const aip_field_t aip_target_table[AIP_TARGET_COUNT];
 
 /**
- * Reads arguments into the member of `row` in `fields` (aip_location_fields_t or aip_target_fields_t) and marks it set.
+ * Reads arguments into the member of `row` in `fields` (aip_location_fields_t or
+ * aip_target_fields_t) and marks it set.
  * @return NULL, or a sentence that names the value and what is allowed; allocated in `pool`
  */
-const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[], apr_pool_t *pool);
+const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
+                          apr_pool_t *pool);
 
 /** Fills a struct with the defaults of its table. */
 void aip_location_defaults(aip_location_fields_t *fields, apr_pool_t *pool);
 void aip_target_defaults(aip_target_fields_t *fields, apr_pool_t *pool);
 
 /** What `add` set wins over `base`; the rest is base's. `out` may be `base`. */
-void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base, const aip_location_fields_t *add);
+void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base,
+                        const aip_location_fields_t *add);
 
 /** The word of an ENUM member. */
 const char *aip_field_word(const aip_field_t *row, int index, apr_pool_t *pool);

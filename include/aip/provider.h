@@ -1,42 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_PROVIDER_H
 #define AIP_PROVIDER_H
-/* Providers of chat models that speak OpenAI's dialect: where their endpoint is and what they do differently. One row of
- * facts each. Pure. */
+/* Providers of chat models that speak OpenAI's dialect: where their endpoint is and what they do
+ * differently. One row of facts each. Pure. */
 
 #include "aip/fields.h"
 
 /** An endpoint's URL, taken apart. */
 typedef struct aip_url_t {
-    const char *full;   /**< as configured */
+    const char *full; /**< as configured */
     bool tls;
-    const char *host;   /**< without the brackets of an IPv6 address */
+    const char *host; /**< without the brackets of an IPv6 address */
     int port;
-    const char *origin; /**< scheme://host:port, key of a connection pool */
+    const char *origin;    /**< scheme://host:port, key of a connection pool */
     const char *authority; /**< for the Host header: the port only when it is not the scheme's */
-    const char *path;   /**< begins with '/', no query */
-    const char *query;  /**< without '?', or NULL */
+    const char *path;      /**< begins with '/', no query */
+    const char *query;     /**< without '?', or NULL */
 } aip_url_t;
 
-/** Takes an absolute http or https URL apart; no user, no fragment, no white space or control bytes.
+/** Takes an absolute http or https URL apart; no user, no fragment, no white space or control
+ * bytes.
  * @param error  out on failure: what is wrong with it */
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error);
 
 typedef struct aip_provider_t {
     const char *name;
-    const char *origin; /**< "https://api.example.com", a %s takes the instance; NULL: upstream_url is required */
+    const char *origin; /**< "https://api.example.com", a %s takes the instance; NULL: upstream_url
+                           is required */
     const char *path;   /**< of chat completions; a %s takes the deployment */
     bool drop_stream_options; /**< rejects the member stream_options */
-    bool api_version;   /**< takes the query parameter api-version */
+    bool api_version;         /**< takes the query parameter api-version */
 } aip_provider_t;
 
 /** The row of a word of AIModelProvider. */
 const aip_provider_t *aip_provider_find(const char *name);
 
-/** The endpoint of a target whose fields are complete, or an error that names the directive that is missing or wrong.
- * The provider's api-version is not in url->query: see aip_provider_t. */
-apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_fields_t *fields, aip_url_t *url,
-                              apr_pool_t *pool, const char **error);
+/** The endpoint of a target whose fields are complete, or an error that names the directive that is
+ * missing or wrong. The provider's api-version is not in url->query: see aip_provider_t. */
+apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_fields_t *fields,
+                              aip_url_t *url, apr_pool_t *pool, const char **error);
 
 /** Cross-field rules of one target, in Kong's order. @return NULL or a sentence */
 const char *aip_target_check(const aip_target_fields_t *fields, apr_pool_t *pool);
@@ -44,7 +46,8 @@ const char *aip_target_check(const aip_target_fields_t *fields, apr_pool_t *pool
 /** Whether `value` can be sent as a header value: no control bytes but tab. */
 bool aip_header_value_ok(const char *value);
 
-/** Whether `name` is a header name (RFC 9110 token) that a credential may have: none that frames or routes the request. */
+/** Whether `name` is a header name (RFC 9110 token) that a credential may have: none that frames or
+ * routes the request. */
 bool aip_header_name_ok(const char *name);
 
 #endif

@@ -14,21 +14,22 @@
 typedef struct aip_attempt_t {
     const aip_target_t *target;
     aip_outcome_e outcome;
-    int status;                  /**< the upstream's, 0: none came */
-    apr_interval_time_t took;    /**< until the outcome was known */
+    int status;               /**< the upstream's, 0: none came */
+    apr_interval_time_t took; /**< until the outcome was known */
 } aip_attempt_t;
 
 /** What the observe stage needs to know about the answer; filled by upstream/. */
 typedef struct aip_answered_t {
-    const aip_target_t *target;  /**< whose answer the client got, NULL: none */
-    const char *model;           /**< name sent upstream */
+    const aip_target_t *target; /**< whose answer the client got, NULL: none */
+    const char *model;          /**< name sent upstream */
     bool stream;
     aip_usage_t usage;
-    const char *response_model;  /**< NULL: not known */
-    apr_time_t first_byte_at;    /**< first byte of content, 0: none */
-    aip_span_t sent_body;        /**< body sent upstream */
-    aip_span_t payload;          /**< response body, or the text of a stream as a JSON string's inside; only with log_payloads */
-    const char *cut;             /**< outcome word when the answer broke off after commit, else NULL */
+    const char *response_model; /**< NULL: not known */
+    apr_time_t first_byte_at;   /**< first byte of content, 0: none */
+    aip_span_t sent_body;       /**< body sent upstream */
+    aip_span_t payload; /**< response body, or the text of a stream as a JSON string's inside; only
+                           with log_payloads */
+    const char *cut;    /**< outcome word when the answer broke off after commit, else NULL */
 } aip_answered_t;
 
 typedef struct aip_request_t {
@@ -37,16 +38,16 @@ typedef struct aip_request_t {
     apr_time_t start;
     aip_error_t error;
 
-    aip_span_t body;             /**< request: what the client sent */
+    aip_span_t body; /**< request: what the client sent */
     aip_chat_t chat;
-    bool stream;                 /**< what the client will get */
+    bool stream; /**< what the client will get */
 
     struct {
         aip_decision_t decision;
-        const char *embedder;    /**< for logs; NULL: not called */
+        const char *embedder; /**< for logs; NULL: not called */
         apr_interval_time_t embed_took, search_took;
         bool truncated, degraded;
-        const char *failure;     /**< code of what went wrong, or NULL */
+        const char *failure; /**< code of what went wrong, or NULL */
     } route;
 
     aip_candidates_t candidates;
@@ -69,11 +70,13 @@ int aip_hook_handler(request_rec *r);
 void aip_hook_insert_error_filter(request_rec *r);
 void aip_register_filters(void);
 
-/** Reads the whole body into memory. Errors: 413 beyond AIMaxRequestBodySize, 400 and 408 for a body that broke off.
+/** Reads the whole body into memory. Errors: 413 beyond AIMaxRequestBodySize, 400 and 408 for a
+ * body that broke off.
  * @return OK, or AP_FILTER_ERROR when httpd has answered already */
 int aip_body_read(aip_request_t *req, aip_error_t *err);
 
-/** Cheap checks of the header: content type, encoding, announced length. @return APR_SUCCESS or an error in `err` */
+/** Cheap checks of the header: content type, encoding, announced length. @return APR_SUCCESS or an
+ * error in `err` */
 apr_status_t aip_request_check(aip_request_t *req, aip_error_t *err);
 
 /** Writes an error as the whole answer. @return OK */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_ROUTE_H
 #define AIP_ROUTE_H
-/* Routes: the targets that share one description, the texts that prompts are compared with, and the decision: a ranking of
- * routes by distance. Pure. */
+/* Routes: the targets that share one description, the texts that prompts are compared with, and the
+ * decision: a ranking of routes by distance. Pure. */
 
 #include "aip/aip.h"
 #include <apr_tables.h>
@@ -12,8 +12,8 @@
 
 /** What a target contributes. */
 typedef struct aip_route_source_t {
-    const char *description;              /**< NULL: the target is in no route */
-    const apr_array_header_t *examples;   /**< const char *, or NULL */
+    const char *description;            /**< NULL: the target is in no route */
+    const apr_array_header_t *examples; /**< const char *, or NULL */
 } aip_route_source_t;
 
 typedef struct aip_route_t {
@@ -27,11 +27,12 @@ typedef struct aip_routes_t {
     int n;
     aip_route_t *routes; /**< configuration order of their first target */
     int n_texts;
-    aip_span_t *texts;   /**< every text once, in configuration order */
-    int catchall;        /**< index of the catch-all route, or -1 */
+    aip_span_t *texts; /**< every text once, in configuration order */
+    int catchall;      /**< index of the catch-all route, or -1 */
 } aip_routes_t;
 
-/** Groups targets into routes: same description = same route; the examples of all its members are its texts. */
+/** Groups targets into routes: same description = same route; the examples of all its members are
+ * its texts. */
 aip_routes_t *aip_routes_create(const aip_route_source_t *sources, int n, apr_pool_t *pool);
 
 typedef enum aip_reason_e {
@@ -52,7 +53,7 @@ typedef struct aip_ranked_t {
 
 typedef struct aip_decision_t {
     aip_reason_e reason;
-    int n;                /**< eligible routes, nearest first; the catch-all, if any, is the last of them */
+    int n; /**< eligible routes, nearest first; the catch-all, if any, is the last of them */
     aip_ranked_t *ranked; /**< aip_routes_t.n entries; the catch-all's distance is -1 */
     int nearest;          /**< nearest route that is no catch-all, eligible or not; -1: none */
     float distance;       /**< its distance */
@@ -62,15 +63,16 @@ typedef struct aip_decision_t {
 #define AIP_DISTANCE_EPSILON 1e-6
 
 /**
- * Ranks routes. A route's distance is that of its nearest text; eligible iff distance <= threshold; equal distances keep
- * configuration order; the catch-all comes last.
+ * Ranks routes. A route's distance is that of its nearest text; eligible iff distance <= threshold;
+ * equal distances keep configuration order; the catch-all comes last.
  * @param distances  float[routes->n_texts]
  * @param threshold  NULL: every route is eligible
  */
-void aip_decide(const aip_routes_t *routes, const float *distances, const double *threshold, aip_decision_t *decision,
-                apr_pool_t *pool);
+void aip_decide(const aip_routes_t *routes, const float *distances, const double *threshold,
+                aip_decision_t *decision, apr_pool_t *pool);
 
 /** A decision without distances: the catch-all route alone, if there is one. */
-void aip_decide_catchall(const aip_routes_t *routes, aip_reason_e reason, aip_decision_t *decision, apr_pool_t *pool);
+void aip_decide_catchall(const aip_routes_t *routes, aip_reason_e reason, aip_decision_t *decision,
+                         apr_pool_t *pool);
 
 #endif

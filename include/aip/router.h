@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_ROUTER_H
 #define AIP_ROUTER_H
-/* The semantic router of one configuration in one child: embeds the routes' texts in the background, keeps them in a file
- * cache, answers distances from the vector store, and from its own mirror while the store is away. */
+/* The semantic router of one configuration in one child: embeds the routes' texts in the
+ * background, keeps them in a file cache, answers distances from the vector store, and from its own
+ * mirror while the store is away. */
 
 #include "aip/embeddings.h"
 #include "aip/json.h"
@@ -16,7 +17,8 @@ typedef struct aip_embedder_conf_t {
     const aip_model2vec_t *local; /**< in process; the rest is unused then */
     const char *provider, *model, *url;
     const char *header_name, *header_value; /**< credential, or NULL */
-    const char *param_name, *param_value;   /**< credential parameter, or NULL; a query parameter is part of url already */
+    const char *param_name, *param_value;   /**< credential parameter, or NULL; a query parameter is
+                                               part of url already */
     bool param_in_body;
     int dims;
     bool send_dimensions;
@@ -24,37 +26,46 @@ typedef struct aip_embedder_conf_t {
 } aip_embedder_conf_t;
 
 typedef struct aip_router_conf_t {
-    const char *name;             /**< for log lines: where the configuration stands */
+    const char *name; /**< for log lines: where the configuration stands */
     const aip_routes_t *routes;
     aip_embedder_conf_t embedder;
     aip_metric_e metric;
     const aip_redis_conf_t *redis; /**< NULL: the mirror is the store */
     const char *cache_dir;         /**< directory of the file cache, or NULL */
-    volatile apr_uint32_t *announced; /**< shared by all children: state of the store that was last logged; or NULL */
+    volatile apr_uint32_t
+        *announced; /**< shared by all children: state of the store that was last logged; or NULL */
     aip_log_t log;
 } aip_router_conf_t;
 
 typedef struct aip_router_t aip_router_t;
 
-/** Creates a router and starts its background thread; pool cleanup stops and joins it. One per configuration and child. */
-apr_status_t aip_router_create(aip_router_t **router, const aip_router_conf_t *conf, apr_pool_t *pool);
+/** Creates a router and starts its background thread; pool cleanup stops and joins it. One per
+ * configuration and child. */
+apr_status_t aip_router_create(aip_router_t **router, const aip_router_conf_t *conf,
+                               apr_pool_t *pool);
 
 /** Whether the references are there; waits for them up to `timeout` microseconds. Thread-safe. */
 bool aip_router_ready(aip_router_t *router, apr_interval_time_t timeout);
 
-/** The body of the embeddings call for one text. @param conf  also holds what the caller needs to send it */
-aip_span_t aip_router_request(const aip_embedder_conf_t *conf, const aip_span_t *texts, int n, apr_pool_t *pool);
+/** The body of the embeddings call for one text. @param conf  also holds what the caller needs to
+ * send it */
+aip_span_t aip_router_request(const aip_embedder_conf_t *conf, const aip_span_t *texts, int n,
+                              apr_pool_t *pool);
 
 /** Takes the provider's answer for one text: a vector ready for aip_router_distances(). */
-apr_status_t aip_router_response(const aip_router_t *router, aip_span_t body, float *vector, apr_pool_t *pool,
-                                 aip_error_t *err);
+apr_status_t aip_router_response(const aip_router_t *router, aip_span_t body, float *vector,
+                                 apr_pool_t *pool, aip_error_t *err);
 
-/** Embeds in process. @return false when the text has no known word: there is no distance to anything */
+/** Embeds in process. @return false when the text has no known word: there is no distance to
+ * anything */
 bool aip_router_embed_local(const aip_router_t *router, aip_span_t text, float *vector);
 
-/** Distances of all texts of the routes. Never fails once aip_router_ready(): when the store does, the mirror answers.
- * @param distances  float[routes->n_texts] @param degraded  out: the mirror answered for a store that is away */
-void aip_router_distances(aip_router_t *router, const float *vector, float *distances, bool *degraded, apr_pool_t *pool);
+/** Distances of all texts of the routes. Never fails once aip_router_ready(): when the store does,
+ * the mirror answers.
+ * @param distances  float[routes->n_texts] @param degraded  out: the mirror answered for a store
+ * that is away */
+void aip_router_distances(aip_router_t *router, const float *vector, float *distances,
+                          bool *degraded, apr_pool_t *pool);
 
 const aip_router_conf_t *aip_router_conf(const aip_router_t *router);
 

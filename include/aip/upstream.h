@@ -7,16 +7,20 @@
 
 /**
  * Tries the candidates in order until one is committed; then its answer has gone to the client.
- * @return OK or DONE: answered, or the client is gone; DECLINED: nothing has reached the client, `err` says what to answer
+ * @return OK or DONE: answered, or the client is gone; DECLINED: nothing has reached the client,
+ * `err` says what to answer
  */
 int aip_upstream_run(aip_request_t *req, aip_error_t *err);
 
 /** Request line and header fields for one attempt at a target. */
-aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target, apr_size_t body_len);
+aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target,
+                            apr_size_t body_len);
 
-/** The endpoint, credential and body of an embeddings call on the request path; the vector comes back.
+/** The endpoint, credential and body of an embeddings call on the request path; the vector comes
+ * back.
  * @param vector  out, float[dims] */
-apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router, const aip_endpoint_t *endpoint, aip_span_t text,
-                            float *vector, aip_error_t *err);
+apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router,
+                            const aip_endpoint_t *endpoint, aip_span_t text, float *vector,
+                            aip_error_t *err);
 
 #endif

@@ -17,20 +17,23 @@ typedef struct aip_usage_t {
 typedef struct aip_answer_t {
     aip_span_t model;         /**< raw JSON string, data NULL when absent */
     aip_span_t finish_reason; /**< raw, of the first choice */
-    aip_span_t content;       /**< raw JSON string of choices[0].message.content or choices[0].delta.content */
-    bool has_choices;         /**< choices is a non-empty array */
-    bool has_usage;           /**< usage is an object */
-    bool has_error;           /**< a top-level member "error" that is not null */
+    aip_span_t
+        content; /**< raw JSON string of choices[0].message.content or choices[0].delta.content */
+    bool has_choices; /**< choices is a non-empty array */
+    bool has_usage;   /**< usage is an object */
+    bool has_error;   /**< a top-level member "error" that is not null */
 } aip_answer_t;
 
 /**
- * Reads a response object or chunk; never fails loudly: what is not there stays unset. Usage found is folded into
- * `usage` (per field the last non-null value wins; total_tokens = the provider's, else prompt + completion).
+ * Reads a response object or chunk; never fails loudly: what is not there stays unset. Usage found
+ * is folded into `usage` (per field the last non-null value wins; total_tokens = the provider's,
+ * else prompt + completion).
  * @return false when `json` is no JSON object
  */
 bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage);
 
-/** Price of a request in the currency of the prices, which are per 1 000 000 tokens; 0 when a count is unknown. */
+/** Price of a request in the currency of the prices, which are per 1 000 000 tokens; 0 when a count
+ * is unknown. */
 double aip_usage_cost(const aip_usage_t *usage, double input_cost, double output_cost);
 
 #endif

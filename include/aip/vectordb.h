@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_VECTORDB_H
 #define AIP_VECTORDB_H
-/* Vector stores behind one interface: given the references, answer the distance of each of them to a prompt's vector. */
+/* Vector stores behind one interface: given the references, answer the distance of each of them to
+ * a prompt's vector. */
 
 #include "aip/error.h"
 
@@ -10,26 +11,33 @@ typedef enum aip_metric_e {
     AIP_METRIC_EUCLIDEAN /**< |a - b|^2 / 2: for unit vectors the same scale as cosine */
 } aip_metric_e;
 
-/** The references of one location: float32 little-endian, row-major, shared and never changed after creation. */
+/** The references of one location: float32 little-endian, row-major, shared and never changed after
+ * creation. */
 typedef struct aip_references_t {
     int n, dims;
-    const float *vectors; /**< float[n * dims]; unit length for AIP_METRIC_COSINE, as delivered otherwise */
-    const char *digest;   /**< hex SHA-256 over embedder, dimensions, metric and all texts in order: names the index */
+    const float
+        *vectors; /**< float[n * dims]; unit length for AIP_METRIC_COSINE, as delivered otherwise */
+    const char *digest; /**< hex SHA-256 over embedder, dimensions, metric and all texts in order:
+                           names the index */
 } aip_references_t;
 
 typedef struct aip_vectordb_t aip_vectordb_t;
 
-/** One store kind. All functions are thread-safe after open() and block at most for the configured time-outs. */
+/** One store kind. All functions are thread-safe after open() and block at most for the configured
+ * time-outs. */
 typedef struct aip_vectordb_kind_t {
     const char *name; /**< value of AIVectordbStrategy */
-    /** Brings the store up to date with `refs` (index created, vectors written where missing). Idempotent; several
-     * processes and machines may do it at the same time. Background only. `pool` holds the message of an error. */
-    apr_status_t (*sync)(aip_vectordb_t *db, const aip_references_t *refs, apr_pool_t *pool, aip_error_t *err);
-    /** Distances of all references: float[refs->n], configuration order. An answer in which a reference is missing or
-     * a distance is not finite is an error. err->code tells the cause: "vectordb_unreachable", "vectordb_timeout",
-     * "vectordb_auth", "vectordb_index" (missing, incomplete or of other dimensions), "vectordb_error". */
-    apr_status_t (*query)(aip_vectordb_t *db, const aip_references_t *refs, const float *vector, float *distances,
-                          apr_pool_t *pool, aip_error_t *err);
+    /** Brings the store up to date with `refs` (index created, vectors written where missing).
+     * Idempotent; several processes and machines may do it at the same time. Background only.
+     * `pool` holds the message of an error. */
+    apr_status_t (*sync)(aip_vectordb_t *db, const aip_references_t *refs, apr_pool_t *pool,
+                         aip_error_t *err);
+    /** Distances of all references: float[refs->n], configuration order. An answer in which a
+     * reference is missing or a distance is not finite is an error. err->code tells the cause:
+     * "vectordb_unreachable", "vectordb_timeout", "vectordb_auth", "vectordb_index" (missing,
+     * incomplete or of other dimensions), "vectordb_error". */
+    apr_status_t (*query)(aip_vectordb_t *db, const aip_references_t *refs, const float *vector,
+                          float *distances, apr_pool_t *pool, aip_error_t *err);
 } aip_vectordb_kind_t;
 
 struct aip_vectordb_t {
@@ -47,21 +55,24 @@ typedef struct aip_redis_conf_t {
     const char *username, *password; /**< NULL: no AUTH / default user */
     int database;
     int connect_timeout, send_timeout, read_timeout; /**< 0: no limit */
-    int pool_size;      /**< idle connections kept per process */
-    int backlog;        /**< -1: unlimited; else at most pool_size + backlog connections at once, more fail at once */
+    int pool_size;                                   /**< idle connections kept per process */
+    int backlog; /**< -1: unlimited; else at most pool_size + backlog connections at once, more fail
+                    at once */
     bool ssl, ssl_verify;
     const char *server_name; /**< SNI and name to verify; NULL: host */
-    bool proxied;       /**< behind a proxy: no SELECT, no multi-connection assumptions */
+    bool proxied;            /**< behind a proxy: no SELECT, no multi-connection assumptions */
 } aip_redis_conf_t;
 
 /** Whether TLS to Redis is compiled in (hiredis_ssl). */
 bool aip_redis_has_tls(void);
 
 /**
- * The Redis store (RediSearch FT.*, RESP2). Makes no connection. Everything is released when `pool` is destroyed.
- * An ACL user needs `~aip:* +ft.search +ft.info +hstrlen`, to write `+ft.create +hset`, and to replace an index of
- * another shape `+ft.dropindex`. RediSearch makes indexes in database 0 only; sync() in another one says so.
+ * The Redis store (RediSearch FT.*, RESP2). Makes no connection. Everything is released when `pool`
+ * is destroyed. An ACL user needs `~aip:* +ft.search +ft.info +hstrlen`, to write `+ft.create
+ * +hset`, and to replace an index of another shape `+ft.dropindex`. RediSearch makes indexes in
+ * database 0 only; sync() in another one says so.
  */
-aip_vectordb_t *aip_vectordb_redis(const aip_redis_conf_t *conf, aip_metric_e metric, apr_pool_t *pool);
+aip_vectordb_t *aip_vectordb_redis(const aip_redis_conf_t *conf, aip_metric_e metric,
+                                   apr_pool_t *pool);
 
 #endif

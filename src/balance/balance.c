@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weighted round-robin and the candidate list of a ranking. A wheel is made once per configuration and shared by all
- * requests; appending costs no walk over the period. */
+/* Weighted round-robin and the candidate list of a ranking. A wheel is made once per configuration
+ * and shared by all requests; appending costs no walk over the period. */
 #include "aip/balance.h"
 
 struct aip_wheel_t {
@@ -81,8 +81,8 @@ void aip_wheel_append(const aip_wheel_t *wheel, apr_uint32_t tick, aip_candidate
     }
 }
 
-void aip_candidates_ranked(const aip_decision_t *decision, aip_wheel_t *const *wheels, const apr_uint32_t *ticks,
-                           aip_candidates_t *candidates)
+void aip_candidates_ranked(const aip_decision_t *decision, aip_wheel_t *const *wheels,
+                           const apr_uint32_t *ticks, aip_candidates_t *candidates)
 {
     for (int i = 0; i < decision->n; i++) {
         int route = decision->ranked[i].route;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_config: the rules between directives that can only be checked when all of the configuration has been read. Each
- * section is looked at as a request to its path would see it. `httpd -t` runs this; nothing here touches the network. */
+/* check_config: the rules between directives that can only be checked when all of the configuration
+ * has been read. Each section is looked at as a request to its path would see it. `httpd -t` runs
+ * this; nothing here touches the network. */
 #include "aip/config.h"
 #include "aip/vectordb.h"
 
@@ -21,8 +22,8 @@ static void __attribute__((format(printf, 2, 3))) complain(check_t *check, const
 {
     va_list args;
     va_start(args, fmt);
-    ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, check->section->server, "AIP0010: %s: %s",
-                 check->section->where, apr_pvsprintf(check->pool, fmt, args));
+    ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, check->section->server,
+                 "AIP0010: %s: %s", check->section->where, apr_pvsprintf(check->pool, fmt, args));
     va_end(args);
     check->errors++;
 }
@@ -44,7 +45,8 @@ static bool is_target(const check_t *check, const char *name)
 
 static bool deeper(const check_t *check, const char *path)
 {
-    return path && check->section->path && strncmp(path, check->section->path, strlen(check->section->path)) == 0;
+    return path && check->section->path &&
+           strncmp(path, check->section->path, strlen(check->section->path)) == 0;
 }
 
 /* A section without targets may be meant for those below it. */
@@ -73,15 +75,18 @@ static void check_model(check_t *check)
     }
     int dims = aip_model2vec_dims(model);
     if (f->set[AIP_L_vectordb_dimensions] && f->vectordb_dimensions != dims) {
-        complain(check, "AIVectordbDimensions %d: the model %s has %d; leave the directive out", (int)f->vectordb_dimensions,
-                 f->embeddings_model_name, dims);
+        complain(check, "AIVectordbDimensions %d: the model %s has %d; leave the directive out",
+                 (int)f->vectordb_dimensions, f->embeddings_model_name, dims);
     }
     aip_routes_t *routes = check->conf->targets->routes;
     float *vector = apr_palloc(check->pool, (apr_size_t)dims * sizeof *vector);
     for (int i = 0; i < routes->n_texts; i++) {
         if (aip_model2vec_embed(model, routes->texts[i], vector) == 0) {
-            complain(check, "AIDescription or AIRouteExample '%s' holds no word that the model %s knows; say it in English "
-                            "words", routes->texts[i].data, f->embeddings_model_name);
+            complain(check,
+                     "AIDescription or AIRouteExample '%s' holds no word that the model %s knows; "
+                     "say it in English "
+                     "words",
+                     routes->texts[i].data, f->embeddings_model_name);
         }
     }
 }
@@ -89,7 +94,8 @@ static void check_model(check_t *check)
 static void check_local(check_t *check)
 {
     const aip_location_fields_t *f = &check->conf->f;
-    static const int remote_only[] = {AIP_L_embeddings_auth_header_name, AIP_L_embeddings_auth_param_name,
+    static const int remote_only[] = {AIP_L_embeddings_auth_header_name,
+                                      AIP_L_embeddings_auth_param_name,
                                       AIP_L_embeddings_model_options_upstream_url};
     for (size_t i = 0; i < sizeof remote_only / sizeof *remote_only; i++) {
         if (f->set[remote_only[i]]) {
@@ -103,13 +109,18 @@ static void check_local(check_t *check)
 static void check_embeddings_auth(check_t *check)
 {
     const aip_location_fields_t *f = &check->conf->f;
-    int params = (f->embeddings_auth_param_name != NULL) + (f->embeddings_auth_param_value != NULL) +
+    int params = (f->embeddings_auth_param_name != NULL) +
+                 (f->embeddings_auth_param_value != NULL) +
                  f->set[AIP_L_embeddings_auth_param_location];
     if (!f->embeddings_auth_header_name != !f->embeddings_auth_header_value) {
-        complain(check, "all or none of AIEmbeddingsAuthHeaderName and AIEmbeddingsAuthHeaderValue must be set");
-    } else if (f->embeddings_auth_header_name && (!aip_header_name_ok(f->embeddings_auth_header_name) ||
-                                                  !aip_header_value_ok(f->embeddings_auth_header_value))) {
-        complain(check, "AIEmbeddingsAuthHeaderName or AIEmbeddingsAuthHeaderValue cannot be sent as a header");
+        complain(check, "all or none of AIEmbeddingsAuthHeaderName and AIEmbeddingsAuthHeaderValue "
+                        "must be set");
+    } else if (f->embeddings_auth_header_name &&
+               (!aip_header_name_ok(f->embeddings_auth_header_name) ||
+                !aip_header_value_ok(f->embeddings_auth_header_value))) {
+        complain(
+            check,
+            "AIEmbeddingsAuthHeaderName or AIEmbeddingsAuthHeaderValue cannot be sent as a header");
     }
     if (params != 0 && params != 3) {
         complain(check, "all or none of AIEmbeddingsAuthParamName, AIEmbeddingsAuthParamValue and "
@@ -125,11 +136,15 @@ static void check_remote(check_t *check, const aip_embeddings_provider_t *provid
     text = text ? text : provider->default_url;
     check_embeddings_auth(check);
     if (!f->set[AIP_L_vectordb_dimensions]) {
-        complain(check, "AIVectordbDimensions is required: add the length of %s's vectors, for instance "
-                        "'AIVectordbDimensions 1536'", f->embeddings_model_name);
+        complain(check,
+                 "AIVectordbDimensions is required: add the length of %s's vectors, for instance "
+                 "'AIVectordbDimensions 1536'",
+                 f->embeddings_model_name);
     }
     if (!text) {
-        complain(check, "AIEmbeddingsModelOptionsUpstreamUrl must be set for AIEmbeddingsModelProvider %s", provider->name);
+        complain(check,
+                 "AIEmbeddingsModelOptionsUpstreamUrl must be set for AIEmbeddingsModelProvider %s",
+                 provider->name);
         return;
     }
     if (aip_url_parse(text, url, check->pool, &error) != APR_SUCCESS) {
@@ -138,7 +153,8 @@ static void check_remote(check_t *check, const aip_embeddings_provider_t *provid
     }
     aip_endpoint_t *endpoint = aip_endpoint_find("embeddings", url);
     if (!endpoint) {
-        endpoint = aip_endpoint_create("embeddings", url, check->section->server, NULL, check->pool, &error);
+        endpoint = aip_endpoint_create("embeddings", url, check->section->server, NULL, check->pool,
+                                       &error);
     }
     if (!endpoint) {
         complain(check, "%s", error);
@@ -146,7 +162,8 @@ static void check_remote(check_t *check, const aip_embeddings_provider_t *provid
     }
     /* Sections that share a provider share its connections; the shortest patience counts. */
     apr_interval_time_t timeout = apr_time_from_msec(f->embeddings_timeout);
-    endpoint->connect_timeout = timeout < endpoint->connect_timeout ? timeout : endpoint->connect_timeout;
+    endpoint->connect_timeout =
+        timeout < endpoint->connect_timeout ? timeout : endpoint->connect_timeout;
     endpoint->io_timeout = endpoint->connect_timeout;
 }
 
@@ -154,17 +171,19 @@ static void check_embeddings(check_t *check)
 {
     const aip_location_fields_t *f = &check->conf->f;
     if (!f->set[AIP_L_embeddings_model_provider]) {
-        complain(check, "AIBalancerAlgorithm semantic needs AIEmbeddingsModelProvider: add for instance "
-                        "'AIEmbeddingsModelProvider local'");
+        complain(check,
+                 "AIBalancerAlgorithm semantic needs AIEmbeddingsModelProvider: add for instance "
+                 "'AIEmbeddingsModelProvider local'");
         return;
     }
     if (!f->embeddings_model_name) {
-        complain(check, "AIBalancerAlgorithm semantic needs AIEmbeddingsModelName: add for instance "
-                        "'AIEmbeddingsModelName aip-static-en-v1' for provider local");
+        complain(check,
+                 "AIBalancerAlgorithm semantic needs AIEmbeddingsModelName: add for instance "
+                 "'AIEmbeddingsModelName aip-static-en-v1' for provider local");
         return;
     }
-    const char *word = aip_field_word(&aip_location_table[AIP_L_embeddings_model_provider], f->embeddings_model_provider,
-                                      check->pool);
+    const char *word = aip_field_word(&aip_location_table[AIP_L_embeddings_model_provider],
+                                      f->embeddings_model_provider, check->pool);
     const aip_embeddings_provider_t *provider = aip_embeddings_provider(word);
     if (provider->local) {
         check_local(check);
@@ -178,11 +197,13 @@ static void check_vectordb(check_t *check)
     const aip_location_fields_t *f = &check->conf->f;
     if (f->vectordb_strategy == AIP_STRATEGY_REDIS) {
         if (!f->set[AIP_L_vectordb_distance_metric]) {
-            complain(check, "AIVectordbDistanceMetric is required with AIVectordbStrategy redis: add "
-                            "'AIVectordbDistanceMetric cosine'");
+            complain(check,
+                     "AIVectordbDistanceMetric is required with AIVectordbStrategy redis: add "
+                     "'AIVectordbDistanceMetric cosine'");
         }
         if (f->vectordb_redis_ssl && !aip_redis_has_tls()) {
-            complain(check, "AIVectordbRedisSsl On: this build has no TLS to Redis (hiredis 1.0 or newer with hiredis_ssl "
+            complain(check, "AIVectordbRedisSsl On: this build has no TLS to Redis (hiredis 1.0 or "
+                            "newer with hiredis_ssl "
                             "is needed); use a local TLS proxy or rebuild");
         }
         if (f->vectordb_redis_username && !f->vectordb_redis_password) {
@@ -191,7 +212,8 @@ static void check_vectordb(check_t *check)
     }
     if (f->set[AIP_L_vectordb_threshold] && f->vectordb_distance_metric == AIP_METRIC_COSINE &&
         f->vectordb_threshold.value > 2) {
-        complain(check, "AIVectordbThreshold %s: cosine distances lie between 0 and 2", f->vectordb_threshold.json);
+        complain(check, "AIVectordbThreshold %s: cosine distances lie between 0 and 2",
+                 f->vectordb_threshold.json);
     }
 }
 
@@ -201,15 +223,20 @@ static void check_semantic(check_t *check)
     const aip_targets_t *targets = check->conf->targets;
     for (int i = 0; i < targets->n; i++) {
         if (!targets->list[i]->f.description) {
-            complain(check, "<AITarget %s>: AIBalancerAlgorithm semantic needs AIDescription in each target (CATCHALL for "
-                            "the one that takes the rest)", targets->list[i]->name);
+            complain(check,
+                     "<AITarget %s>: AIBalancerAlgorithm semantic needs AIDescription in each "
+                     "target (CATCHALL for "
+                     "the one that takes the rest)",
+                     targets->list[i]->name);
         }
     }
     check_embeddings(check);
     check_vectordb(check);
     if (strcmp(f->route_on_failure, "catchall") != 0 && strcmp(f->route_on_failure, "fail") != 0 &&
         !is_target(check, f->route_on_failure)) {
-        complain(check, "AIRouteOnFailure '%s' is neither catchall, fail nor the name of a target of this section",
+        complain(check,
+                 "AIRouteOnFailure '%s' is neither catchall, fail nor the name of a target of this "
+                 "section",
                  f->route_on_failure);
     }
 }
@@ -222,8 +249,8 @@ static void check_section(check_t *check)
         return;
     }
     if (!conf->targets) {
-        if (check->section->dir->f.set[AIP_L_enabled] && check->section->path && *check->section->path &&
-            !targets_elsewhere(check)) {
+        if (check->section->dir->f.set[AIP_L_enabled] && check->section->path &&
+            *check->section->path && !targets_elsewhere(check)) {
             complain(check, "AIProxy On, but there is no target; add an <AITarget name> section");
         }
         return;
@@ -233,13 +260,15 @@ static void check_section(check_t *check)
         return;
     }
     if (!aip_header_name_ok(conf->f.model_name_header_name)) {
-        complain(check, "AIModelNameHeaderName '%s' is no header name", conf->f.model_name_header_name);
+        complain(check, "AIModelNameHeaderName '%s' is no header name",
+                 conf->f.model_name_header_name);
     }
     if (conf->f.balancer_algorithm == AIP_ALGORITHM_SEMANTIC) {
         check_semantic(check);
     }
     for (int i = 0; own && i < conf->targets->n; i++) {
-        conf->targets->list[i]->endpoint->connect_timeout = apr_time_from_msec(conf->f.balancer_connect_timeout);
+        conf->targets->list[i]->endpoint->connect_timeout =
+            apr_time_from_msec(conf->f.balancer_connect_timeout);
         conf->targets->list[i]->endpoint->io_timeout =
             apr_time_from_msec(conf->f.balancer_read_timeout > conf->f.balancer_write_timeout
                                    ? conf->f.balancer_read_timeout
@@ -260,10 +289,12 @@ static bool applies(const aip_section_t *outer, const aip_section_t *inner)
            (outer->path[len - 1] == '/' || inner->path[len] == '/' || inner->path[len] == '\0');
 }
 
-/* The server's directives, then every <Location> on the way, in configuration order, as httpd merges them. */
+/* The server's directives, then every <Location> on the way, in configuration order, as httpd
+ * merges them. */
 static aip_dir_conf_t *effective(const aip_section_t *section, apr_pool_t *pool)
 {
-    aip_dir_conf_t *conf = ap_get_module_config(section->server->lookup_defaults, &ai_proxy_adv_module);
+    aip_dir_conf_t *conf =
+        ap_get_module_config(section->server->lookup_defaults, &ai_proxy_adv_module);
     for (int i = 0; i < aip_registry->sections->nelts; i++) {
         const aip_section_t *outer = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
         if (applies(outer, section) && !(outer->path && !*outer->path)) {
@@ -286,7 +317,8 @@ static void finish_targets(aip_targets_t *targets, apr_pool_t *pool)
     }
     targets->routes = aip_routes_create(sources, targets->n, pool);
     targets->all = aip_wheel_create(all, targets->n, weights, pool);
-    targets->by_route = apr_pcalloc(pool, (apr_size_t)(targets->routes->n + 1) * sizeof *targets->by_route);
+    targets->by_route =
+        apr_pcalloc(pool, (apr_size_t)(targets->routes->n + 1) * sizeof *targets->by_route);
     for (int i = 0; i < targets->routes->n; i++) {
         const aip_route_t *route = &targets->routes->routes[i];
         targets->by_route[i] = aip_wheel_create(route->targets, route->n_targets, weights, pool);
@@ -301,7 +333,8 @@ int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, ser
         finish_targets(APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *), pconf);
     }
     for (int i = 0; i < aip_registry->sections->nelts; i++) {
-        check_t check = {.pool = pconf, .section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t)};
+        check_t check = {.pool = pconf,
+                         .section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t)};
         check.conf = effective(check.section, pconf);
         check_section(&check);
         errors += check.errors;

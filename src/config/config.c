@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Per-directory configuration: create, merge, and the command table made from the table of fields. Runs while the
- * configuration is read; merge also once per request and matching section. */
+/* Per-directory configuration: create, merge, and the command table made from the table of fields.
+ * Runs while the configuration is read; merge also once per request and matching section. */
 #include "aip/config.h"
 
 #include <apr_hash.h>
@@ -54,10 +54,12 @@ static const char *section_path(const cmd_parms *cmd)
     if (!cmd->path) {
         return "";
     }
-    while (parent && strncasecmp(parent->directive, "<Location", 9) != 0 && strncasecmp(parent->directive, "<If", 3) != 0) {
+    while (parent && strncasecmp(parent->directive, "<Location", 9) != 0 &&
+           strncasecmp(parent->directive, "<If", 3) != 0) {
         parent = parent->parent;
     }
-    bool plain = parent && strcasecmp(parent->directive, "<Location") == 0 && !ap_strchr_c(parent->args, '~');
+    bool plain = parent && strcasecmp(parent->directive, "<Location") == 0 &&
+                 !ap_strchr_c(parent->args, '~');
     return plain ? cmd->path : NULL;
 }
 
@@ -68,11 +70,11 @@ void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir)
     }
     dir->registered = true;
     aip_section_t *section = apr_array_push(aip_registry->sections);
-    *section = (aip_section_t){
-        .dir = dir,
-        .server = cmd->server,
-        .path = section_path(cmd),
-        .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num)};
+    *section = (aip_section_t){.dir = dir,
+                               .server = cmd->server,
+                               .path = section_path(cmd),
+                               .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
+                                                     cmd->directive->line_num)};
 }
 
 /* httpd's own check counts <If> among the file sections, so those are looked for here. */
@@ -80,11 +82,12 @@ const char *aip_config_context(const cmd_parms *cmd)
 {
     for (const ap_directive_t *parent = cmd->directive->parent; parent; parent = parent->parent) {
         if (strncasecmp(parent->directive, "<Files", 6) == 0) {
-            return apr_psprintf(cmd->pool, "%s cannot occur within %s> section; use <Location>", cmd->cmd->name,
-                                parent->directive);
+            return apr_psprintf(cmd->pool, "%s cannot occur within %s> section; use <Location>",
+                                cmd->cmd->name, parent->directive);
         }
     }
-    return ap_check_cmd_context((cmd_parms *)cmd, NOT_IN_DIRECTORY | NOT_IN_HTACCESS | NOT_IN_LIMIT);
+    return ap_check_cmd_context((cmd_parms *)cmd,
+                                NOT_IN_DIRECTORY | NOT_IN_HTACCESS | NOT_IN_LIMIT);
 }
 
 static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *const argv[])
@@ -96,22 +99,26 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
         return error;
     }
     if (row->target && !dir->inside) {
-        return apr_psprintf(cmd->pool, "%s belongs inside <AITarget name> ... </AITarget>", row->directive);
+        return apr_psprintf(cmd->pool, "%s belongs inside <AITarget name> ... </AITarget>",
+                            row->directive);
     }
     if (!row->target && dir->inside) {
-        return apr_psprintf(cmd->pool, "%s is not allowed inside <AITarget %s>; put it outside", row->directive,
-                            dir->inside->name);
+        return apr_psprintf(cmd->pool, "%s is not allowed inside <AITarget %s>; put it outside",
+                            row->directive, dir->inside->name);
     }
     aip_config_register(cmd, dir);
-    return aip_field_set(row, row->target ? (void *)&dir->inside->f : (void *)&dir->f, argc, argv, cmd->pool);
+    return aip_field_set(row, row->target ? (void *)&dir->inside->f : (void *)&dir->f, argc, argv,
+                         cmd->pool);
 }
 
 #define WHERE (RSRC_CONF | ACCESS_CONF)
-#define LOCATION_COMMAND(kind, member, directive, field, dflt, low, high, words, flags, help)                          \
-    AP_INIT_TAKE_ARGV(directive, set_field, (void *)&aip_location_table[AIP_L_##member], WHERE, help),
-#define TARGET_COMMAND(kind, member, directive, field, dflt, low, high, words, flags, help)                            \
+#define LOCATION_COMMAND(kind, member, directive, field, dflt, low, high, words, flags, help)      \
+    AP_INIT_TAKE_ARGV(directive, set_field, (void *)&aip_location_table[AIP_L_##member], WHERE,    \
+                      help),
+#define TARGET_COMMAND(kind, member, directive, field, dflt, low, high, words, flags, help)        \
     AP_INIT_TAKE_ARGV(directive, set_field, (void *)&aip_target_table[AIP_T_##member], WHERE, help),
 
 const command_rec aip_commands[] = {
-    AP_INIT_RAW_ARGS("<AITarget", aip_section_target, NULL, WHERE, "One model endpoint: <AITarget name> ... </AITarget>"),
+    AP_INIT_RAW_ARGS("<AITarget", aip_section_target, NULL, WHERE,
+                     "One model endpoint: <AITarget name> ... </AITarget>"),
     AIP_LOCATION_FIELDS(LOCATION_COMMAND) AIP_TARGET_FIELDS(TARGET_COMMAND){NULL}};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The directive table as data, and what follows from it: reading a value, defaults, merge. Called while the
- * configuration is read (and the merge once per request); knows no httpd. */
+/* The directive table as data, and what follows from it: reading a value, defaults, merge. Called
+ * while the configuration is read (and the merge once per request); knows no httpd. */
 #include "aip/fields.h"
 
 #include "aip/secret.h"
@@ -11,23 +11,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROW_DATA(kind_, target_, index_, struct_, member_, directive_, field_, default_, low_, high_, words_, flags_, help_) \
-    [index_] = {.kind = AIP_KIND_##kind_,                                                                              \
-                .target = target_,                                                                                     \
-                .index = index_,                                                                                       \
-                .offset = offsetof(struct_, member_),                                                                  \
-                .size = sizeof(((struct_ *)NULL)->member_),                                                            \
-                .directive = directive_,                                                                               \
-                .field = field_,                                                                                       \
-                .default_text = default_,                                                                              \
-                .low = low_,                                                                                           \
-                .high = high_,                                                                                         \
-                .words = words_,                                                                                       \
-                .flags = flags_,                                                                                       \
+#define ROW_DATA(kind_, target_, index_, struct_, member_, directive_, field_, default_, low_,     \
+                 high_, words_, flags_, help_)                                                     \
+    [index_] = {.kind = AIP_KIND_##kind_,                                                          \
+                .target = target_,                                                                 \
+                .index = index_,                                                                   \
+                .offset = offsetof(struct_, member_),                                              \
+                .size = sizeof(((struct_ *)NULL)->member_),                                        \
+                .directive = directive_,                                                           \
+                .field = field_,                                                                   \
+                .default_text = default_,                                                          \
+                .low = low_,                                                                       \
+                .high = high_,                                                                     \
+                .words = words_,                                                                   \
+                .flags = flags_,                                                                   \
                 .help = help_},
-#define LOCATION_ROW(kind, member, ...)                                                                                \
+#define LOCATION_ROW(kind, member, ...)                                                            \
     ROW_DATA(kind, false, AIP_L_##member, aip_location_fields_t, member, __VA_ARGS__)
-#define TARGET_ROW(kind, member, ...) ROW_DATA(kind, true, AIP_T_##member, aip_target_fields_t, member, __VA_ARGS__)
+#define TARGET_ROW(kind, member, ...)                                                              \
+    ROW_DATA(kind, true, AIP_T_##member, aip_target_fields_t, member, __VA_ARGS__)
 
 const aip_field_t aip_location_table[AIP_LOCATION_COUNT] = {AIP_LOCATION_FIELDS(LOCATION_ROW)};
 const aip_field_t aip_target_table[AIP_TARGET_COUNT] = {AIP_TARGET_FIELDS(TARGET_ROW)};
@@ -58,7 +60,9 @@ static const char *word_list(const char *words, apr_pool_t *pool)
     for (char *w = apr_strtok(list, "|", &state); w; w = apr_strtok(NULL, "|", &state)) {
         APR_ARRAY_PUSH(parts, char *) = w;
     }
-    return parts->nelts == 1 ? words : apr_pstrcat(pool, "one of ", apr_array_pstrcat(pool, parts, ' '), NULL);
+    return parts->nelts == 1
+               ? words
+               : apr_pstrcat(pool, "one of ", apr_array_pstrcat(pool, parts, ' '), NULL);
 }
 
 const char *aip_field_word(const aip_field_t *row, int index, apr_pool_t *pool)
@@ -75,7 +79,8 @@ const char *aip_field_word(const aip_field_t *row, int index, apr_pool_t *pool)
     return end ? apr_pstrmemdup(pool, p, (apr_size_t)(end - p)) : p;
 }
 
-static const char *bad(const aip_field_t *row, const char *value, const char *wanted, apr_pool_t *pool)
+static const char *bad(const aip_field_t *row, const char *value, const char *wanted,
+                       apr_pool_t *pool)
 {
     const char *shown = row->flags & AIP_F_SECRET ? "the value" : apr_psprintf(pool, "'%s'", value);
     return apr_psprintf(pool, "%s: %s must be %s", row->directive, shown, wanted);
@@ -83,11 +88,12 @@ static const char *bad(const aip_field_t *row, const char *value, const char *wa
 
 static const char *range(const aip_field_t *row, apr_pool_t *pool)
 {
-    return apr_psprintf(pool, "a %snumber from %.10g to %.10g", row->kind == AIP_KIND_INT ? "whole " : "", row->low,
-                        row->high);
+    return apr_psprintf(pool, "a %snumber from %.10g to %.10g",
+                        row->kind == AIP_KIND_INT ? "whole " : "", row->low, row->high);
 }
 
-static const char *set_flag(const aip_field_t *row, int *member, const char *value, apr_pool_t *pool)
+static const char *set_flag(const aip_field_t *row, int *member, const char *value,
+                            apr_pool_t *pool)
 {
     if (strcasecmp(value, "on") != 0 && strcasecmp(value, "off") != 0) {
         return bad(row, value, "On or Off", pool);
@@ -96,31 +102,34 @@ static const char *set_flag(const aip_field_t *row, int *member, const char *val
     return NULL;
 }
 
-static const char *set_int(const aip_field_t *row, apr_int64_t *member, const char *value, apr_pool_t *pool)
+static const char *set_int(const aip_field_t *row, apr_int64_t *member, const char *value,
+                           apr_pool_t *pool)
 {
     char *end;
     apr_int64_t n = apr_strtoi64(value, &end, 10);
-    if (end == value || *end || !(apr_isdigit(value[0]) || value[0] == '-') || (double)n < row->low ||
-        (double)n > row->high) {
+    if (end == value || *end || !(apr_isdigit(value[0]) || value[0] == '-') ||
+        (double)n < row->low || (double)n > row->high) {
         return bad(row, value, range(row, pool), pool);
     }
     *member = n;
     return NULL;
 }
 
-static const char *set_num(const aip_field_t *row, aip_number_t *member, const char *value, apr_pool_t *pool)
+static const char *set_num(const aip_field_t *row, aip_number_t *member, const char *value,
+                           apr_pool_t *pool)
 {
     aip_span_t text = {value, strlen(value)};
     double n;
-    if (aip_json_validate(text, NULL) != AIP_JSON_OK || !aip_json_double(text, &n) || !isfinite(n) || n < row->low ||
-        n > row->high) {
+    if (aip_json_validate(text, NULL) != AIP_JSON_OK || !aip_json_double(text, &n) ||
+        !isfinite(n) || n < row->low || n > row->high) {
         return bad(row, value, range(row, pool), pool);
     }
     *member = (aip_number_t){n, apr_pstrdup(pool, value)};
     return NULL;
 }
 
-static const char *set_words(const aip_field_t *row, unsigned *member, int argc, char *const argv[], apr_pool_t *pool)
+static const char *set_words(const aip_field_t *row, unsigned *member, int argc, char *const argv[],
+                             apr_pool_t *pool)
 {
     unsigned mask = 0;
     for (int i = 0; i < argc; i++) {
@@ -134,8 +143,8 @@ static const char *set_words(const aip_field_t *row, unsigned *member, int argc,
     return NULL;
 }
 
-static const char *set_scope(const aip_field_t *row, aip_prompt_rule_t *member, int argc, char *const argv[],
-                             apr_pool_t *pool)
+static const char *set_scope(const aip_field_t *row, aip_prompt_rule_t *member, int argc,
+                             char *const argv[], apr_pool_t *pool)
 {
     static const char wanted[] = "last-user, all-user, last N with N from 1 to 1000, or all";
     static const struct {
@@ -169,7 +178,8 @@ static void list_add(apr_array_header_t **member, bool own, const char *value, a
     APR_ARRAY_PUSH(*member, const char *) = value;
 }
 
-static const char *set_enum(const aip_field_t *row, int *member, const char *value, apr_pool_t *pool)
+static const char *set_enum(const aip_field_t *row, int *member, const char *value,
+                            apr_pool_t *pool)
 {
     int index = word_index(row->words, value);
     if (index < 0) {
@@ -179,7 +189,8 @@ static const char *set_enum(const aip_field_t *row, int *member, const char *val
     return NULL;
 }
 
-static const char *set_value(const aip_field_t *row, void *at, bool own, int argc, char *const argv[], apr_pool_t *pool)
+static const char *set_value(const aip_field_t *row, void *at, bool own, int argc,
+                             char *const argv[], apr_pool_t *pool)
 {
     switch (row->kind) {
     case AIP_KIND_FLAG:
@@ -210,18 +221,23 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
     return NULL;
 }
 
-const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[], apr_pool_t *pool)
+const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
+                          apr_pool_t *pool)
 {
-    unsigned char *set = row->target ? ((aip_target_fields_t *)fields)->set : ((aip_location_fields_t *)fields)->set;
+    unsigned char *set =
+        row->target ? ((aip_target_fields_t *)fields)->set : ((aip_location_fields_t *)fields)->set;
     char *resolved[1];
     aip_field_t hidden;
-    if (argc < 1 || (argc > 1 && row->kind != AIP_KIND_SET && row->kind != AIP_KIND_SCOPE) || argc > 16) {
+    if (argc < 1 || (argc > 1 && row->kind != AIP_KIND_SET && row->kind != AIP_KIND_SCOPE) ||
+        argc > 16) {
         return apr_psprintf(pool, "%s takes %s", row->directive,
-                            row->kind == AIP_KIND_SET ? "one or more words" : "one argument; put quotes around it");
+                            row->kind == AIP_KIND_SET ? "one or more words"
+                                                      : "one argument; put quotes around it");
     }
     if (row->flags & AIP_F_ONCE && set[row->index]) {
-        return apr_psprintf(pool, "%s is given twice in one section; use AIRouteExample for further texts",
-                            row->directive);
+        return apr_psprintf(
+            pool, "%s is given twice in one section; use AIRouteExample for further texts",
+            row->directive);
     }
     if (row->flags & AIP_F_VAULT) {
         const char *value, *error;
@@ -236,20 +252,23 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
         resolved[0] = (char *)value;
         argv = resolved;
     }
-    const char *error = set_value(row, (char *)fields + row->offset, set[row->index], argc, argv, pool);
+    const char *error =
+        set_value(row, (char *)fields + row->offset, set[row->index], argc, argv, pool);
     if (!error) {
         set[row->index] = 1;
     }
     return error;
 }
 
-static void defaults(const aip_field_t *table, int n, void *fields, unsigned char *set, apr_pool_t *pool)
+static void defaults(const aip_field_t *table, int n, void *fields, unsigned char *set,
+                     apr_pool_t *pool)
 {
     for (int i = 0; i < n; i++) {
         if (table[i].default_text) {
             char *argv[16], *state = NULL, *text = apr_pstrdup(pool, table[i].default_text);
             int argc = 0;
-            for (char *w = apr_strtok(text, " ", &state); w && argc < 16; w = apr_strtok(NULL, " ", &state)) {
+            for (char *w = apr_strtok(text, " ", &state); w && argc < 16;
+                 w = apr_strtok(NULL, " ", &state)) {
                 argv[argc++] = w;
             }
             (void)set_value(&table[i], (char *)fields + table[i].offset, false, argc, argv, pool);
@@ -270,7 +289,8 @@ void aip_target_defaults(aip_target_fields_t *fields, apr_pool_t *pool)
     defaults(aip_target_table, AIP_TARGET_COUNT, fields, fields->set, pool);
 }
 
-void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base, const aip_location_fields_t *add)
+void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base,
+                        const aip_location_fields_t *add)
 {
     if (out != base) {
         memcpy(out, base, sizeof *out);

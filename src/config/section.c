@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* <AITarget name>: reads its lines into a configuration vector of its own, so that SSLProxy* is legal inside, checks the
- * target as a whole and makes its endpoint. Runs while the configuration is read. */
+/* <AITarget name>: reads its lines into a configuration vector of its own, so that SSLProxy* is
+ * legal inside, checks the target as a whole and makes its endpoint. Runs while the configuration
+ * is read. */
 #include "aip/config.h"
 
 #include <apr_lib.h>
@@ -11,15 +12,19 @@
 static const char *check_children(const cmd_parms *cmd, const ap_directive_t *child)
 {
     for (; child; child = child->next) {
-        if (strncasecmp(child->directive, "AI", 2) != 0 && strncasecmp(child->directive, "SSLProxy", 8) != 0) {
-            return apr_psprintf(cmd->pool, "%s is not allowed inside <AITarget>; AI* and SSLProxy* directives are (line %d)",
-                                child->directive, child->line_num);
+        if (strncasecmp(child->directive, "AI", 2) != 0 &&
+            strncasecmp(child->directive, "SSLProxy", 8) != 0) {
+            return apr_psprintf(
+                cmd->pool,
+                "%s is not allowed inside <AITarget>; AI* and SSLProxy* directives are (line %d)",
+                child->directive, child->line_num);
         }
     }
     return NULL;
 }
 
-static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets_t *targets, const char **name)
+static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets_t *targets,
+                             const char **name)
 {
     const char *end = ap_strrchr_c(args, '>');
     if (!end || end[1]) {
@@ -32,13 +37,18 @@ static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets
     }
     for (const char *p = *name; *p; p++) {
         if (!apr_isalnum(*p) && !ap_strchr_c("-_.", *p)) {
-            return apr_psprintf(cmd->pool, "<AITarget %s>: a name holds letters, digits, '-', '_' and '.' only", *name);
+            return apr_psprintf(
+                cmd->pool, "<AITarget %s>: a name holds letters, digits, '-', '_' and '.' only",
+                *name);
         }
     }
     for (int i = 0; targets && i < targets->n; i++) {
         if (strcmp(targets->list[i]->name, *name) == 0) {
-            return apr_psprintf(cmd->pool, "<AITarget %s>: there is a target of that name in this section already; "
-                                           "choose another", *name);
+            return apr_psprintf(
+                cmd->pool,
+                "<AITarget %s>: there is a target of that name in this section already; "
+                "choose another",
+                *name);
         }
     }
     return NULL;
@@ -65,7 +75,8 @@ static const char *add_body_param(aip_targets_t *targets, aip_target_t *target)
     }
     aip_span_t name = {target->f.auth_param_name, strlen(target->f.auth_param_name)};
     for (size_t i = 0; i < targets->n_extra; i++) {
-        if (targets->extra[i].len == name.len && memcmp(targets->extra[i].data, name.data, name.len) == 0) {
+        if (targets->extra[i].len == name.len &&
+            memcmp(targets->extra[i].data, name.data, name.len) == 0) {
             target->body_param = (int)i;
             return NULL;
         }
@@ -78,21 +89,24 @@ static const char *add_body_param(aip_targets_t *targets, aip_target_t *target)
     return NULL;
 }
 
-static const char *finish_target(cmd_parms *cmd, aip_targets_t *targets, aip_target_t *target, ap_conf_vector_t *vector)
+static const char *finish_target(cmd_parms *cmd, aip_targets_t *targets, aip_target_t *target,
+                                 ap_conf_vector_t *vector)
 {
     aip_url_t *url = apr_pcalloc(cmd->pool, sizeof *url);
     const char *error = aip_target_check(&target->f, cmd->pool);
     if (error) {
         return error;
     }
-    target->provider_name = aip_field_word(&aip_target_table[AIP_T_model_provider], target->f.model_provider, cmd->pool);
+    target->provider_name = aip_field_word(&aip_target_table[AIP_T_model_provider],
+                                           target->f.model_provider, cmd->pool);
     target->provider = aip_provider_find(target->provider_name);
     if (aip_provider_url(target->provider, &target->f, url, cmd->pool, &error) != APR_SUCCESS) {
         return error;
     }
     error = add_body_param(targets, target);
     if (!error) {
-        target->endpoint = aip_endpoint_create(target->name, url, cmd->server, vector, cmd->pool, &error);
+        target->endpoint =
+            aip_endpoint_create(target->name, url, cmd->server, vector, cmd->pool, &error);
     }
     return error;
 }
@@ -114,7 +128,8 @@ const char *aip_section_target(cmd_parms *cmd, void *mconfig, const char *args)
     }
     aip_config_register(cmd, dir);
     ap_conf_vector_t *vector = ap_create_per_dir_config(cmd->pool);
-    aip_dir_conf_t *inner = aip_config_create_dir(cmd->pool, NULL); /* httpd makes one at a module's first directive only */
+    aip_dir_conf_t *inner = aip_config_create_dir(
+        cmd->pool, NULL); /* httpd makes one at a module's first directive only */
     ap_set_module_config(vector, &ai_proxy_adv_module, inner);
     aip_target_t *target = apr_pcalloc(cmd->pool, sizeof *target);
     target->name = name;
@@ -127,7 +142,8 @@ const char *aip_section_target(cmd_parms *cmd, void *mconfig, const char *args)
     if (!dir->targets) {
         dir->targets = apr_pcalloc(cmd->pool, sizeof *dir->targets);
         dir->targets->array = apr_array_make(cmd->pool, 4, sizeof(aip_target_t *));
-        dir->targets->where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
+        dir->targets->where =
+            apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
         APR_ARRAY_PUSH(aip_registry->targets, aip_targets_t *) = dir->targets;
     }
     error = finish_target(cmd, dir->targets, target, vector);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Background HTTP over libcurl: one handle for each call, because calls are rare and the CA bundle should not stay in
- * memory. curl_global_init() is the caller's (once per process, before threads). */
+/* Background HTTP over libcurl: one handle for each call, because calls are rare and the CA bundle
+ * should not stay in memory. curl_global_init() is the caller's (once per process, before threads).
+ */
 #include "aip/fetch.h"
 
 #include <apr_strings.h>
@@ -35,14 +36,16 @@ static size_t on_data(char *data, size_t size, size_t n, void *baton)
     return len;
 }
 
-static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal, curl_off_t ulnow)
+static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal,
+                       curl_off_t ulnow)
 {
     const sink_t *sink = baton;
     (void)dltotal, (void)dlnow, (void)ultotal, (void)ulnow;
     return sink->stop && *sink->stop;
 }
 
-static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist *headers, sink_t *sink)
+static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist *headers,
+                        sink_t *sink)
 {
     curl_easy_setopt(curl, CURLOPT_URL, fetch->url);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -65,7 +68,8 @@ static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist 
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, sink);
 }
 
-apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool, aip_error_t *err)
+apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool,
+                       aip_error_t *err)
 {
     sink_t sink = {.pool = pool, .stop = fetch->stop};
     struct curl_slist *headers = NULL;
@@ -84,8 +88,8 @@ apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer
     }
     curl_slist_free_all(headers);
     if (code != CURLE_OK) {
-        return aip_error_set(err, pool, code == CURLE_OPERATION_TIMEDOUT ? 504 : 502, "gateway_error", "fetch_failed",
-                             NULL, "%s", curl_easy_strerror(code));
+        return aip_error_set(err, pool, code == CURLE_OPERATION_TIMEDOUT ? 504 : 502,
+                             "gateway_error", "fetch_failed", NULL, "%s", curl_easy_strerror(code));
     }
     *status = (int)http_status;
     *answer = (aip_span_t){sink.data ? sink.data : "", sink.len};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The statistics log: one JSON line for each request of a target that asks for it, with Kong's keys below "ai.proxy" and
- * ours in "semantic". Logs are opened before privileges are dropped; a line is one write, so that children and threads
- * do not mix theirs. */
+/* The statistics log: one JSON line for each request of a target that asks for it, with Kong's keys
+ * below "ai.proxy" and ours in "semantic". Logs are opened before privileges are dropped; a line is
+ * one write, so that children and threads do not mix theirs. */
 #include "aip/observe.h"
 
 #include <apr_hash.h>
@@ -23,8 +23,9 @@ static apr_file_t *open_log(const char *name, apr_pool_t *pconf, server_rec *s)
         return pipe ? ap_piped_log_write_fd(pipe) : NULL;
     }
     const char *path = ap_server_root_relative(pconf, name);
-    apr_status_t rv = apr_file_open(&file, path, APR_FOPEN_WRITE | APR_FOPEN_APPEND | APR_FOPEN_CREATE | APR_FOPEN_LARGEFILE,
-                                    APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_GREAD, pconf);
+    apr_status_t rv = apr_file_open(
+        &file, path, APR_FOPEN_WRITE | APR_FOPEN_APPEND | APR_FOPEN_CREATE | APR_FOPEN_LARGEFILE,
+        APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_GREAD, pconf);
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0050: cannot open AIStatisticsLog %s", path);
         return NULL;
@@ -74,7 +75,8 @@ static void set_count(json_t *object, const char *key, apr_int64_t value)
     }
 }
 
-static json_t *meta(const aip_request_t *req, const aip_target_t *target, apr_interval_time_t latency)
+static json_t *meta(const aip_request_t *req, const aip_target_t *target,
+                    apr_interval_time_t latency)
 {
     const aip_answered_t *a = &req->answered;
     json_t *meta = json_object();
@@ -82,7 +84,10 @@ static json_t *meta(const aip_request_t *req, const aip_target_t *target, apr_in
     json_object_set_new(meta, "target", text(target->name));
     json_object_set_new(meta, "provider_name", text(target->provider_name));
     json_object_set_new(meta, "request_model", text(a->model ? a->model : "UNSPECIFIED"));
-    json_object_set_new(meta, "response_model", text(a->response_model ? a->response_model : a->model ? a->model : "UNSPECIFIED"));
+    json_object_set_new(meta, "response_model",
+                        text(a->response_model ? a->response_model
+                             : a->model        ? a->model
+                                               : "UNSPECIFIED"));
     json_object_set_new(meta, "llm_latency", json_integer(apr_time_as_msec(latency)));
     json_object_set_new(meta, "request_mode", text(req->stream ? "stream" : "oneshot"));
     if (target->provider->api_version) {
@@ -93,7 +98,8 @@ static json_t *meta(const aip_request_t *req, const aip_target_t *target, apr_in
     return meta;
 }
 
-static json_t *usage(const aip_request_t *req, const aip_target_t *target, apr_interval_time_t latency)
+static json_t *usage(const aip_request_t *req, const aip_target_t *target,
+                     apr_interval_time_t latency)
 {
     const aip_answered_t *a = &req->answered;
     const aip_usage_t *u = &a->usage;
@@ -102,20 +108,26 @@ static json_t *usage(const aip_request_t *req, const aip_target_t *target, apr_i
     set_count(usage, "completion_tokens", u->completion_tokens);
     set_count(usage, "total_tokens", u->total_tokens);
     if (u->cached_tokens >= 0) {
-        json_object_set_new(usage, "prompt_tokens_details", json_pack("{s:I}", "cached_tokens", (json_int_t)u->cached_tokens));
+        json_object_set_new(usage, "prompt_tokens_details",
+                            json_pack("{s:I}", "cached_tokens", (json_int_t)u->cached_tokens));
     }
     if (u->reasoning_tokens >= 0) {
-        json_object_set_new(usage, "completion_tokens_details",
-                            json_pack("{s:I}", "reasoning_tokens", (json_int_t)u->reasoning_tokens));
+        json_object_set_new(
+            usage, "completion_tokens_details",
+            json_pack("{s:I}", "reasoning_tokens", (json_int_t)u->reasoning_tokens));
     }
     double tokens = (double)u->completion_tokens;
-    json_object_set_new(usage, "time_per_token", json_real(tokens > 0 ? (double)latency / 1000.0 / tokens : 0));
+    json_object_set_new(usage, "time_per_token",
+                        json_real(tokens > 0 ? (double)latency / 1000.0 / tokens : 0));
     if (a->first_byte_at) {
-        json_object_set_new(usage, "time_to_first_token", milliseconds(a->first_byte_at - req->start));
+        json_object_set_new(usage, "time_to_first_token",
+                            milliseconds(a->first_byte_at - req->start));
     }
     bool priced = target->f.set[AIP_T_input_cost] && target->f.set[AIP_T_output_cost];
-    json_object_set_new(usage, "cost", json_real(priced ? aip_usage_cost(u, target->f.input_cost.value,
-                                                                         target->f.output_cost.value) : 0));
+    json_object_set_new(usage, "cost",
+                        json_real(priced ? aip_usage_cost(u, target->f.input_cost.value,
+                                                          target->f.output_cost.value)
+                                         : 0));
     return usage;
 }
 
@@ -126,11 +138,12 @@ static json_t *response_payload(const aip_request_t *req)
     if (!a->stream) {
         return span_text(a->payload);
     }
-    json_t *content = json_loads(apr_psprintf(req->r->pool, "\"%.*s\"", (int)a->payload.len, a->payload.data ? a->payload.data : ""),
+    json_t *content = json_loads(apr_psprintf(req->r->pool, "\"%.*s\"", (int)a->payload.len,
+                                              a->payload.data ? a->payload.data : ""),
                                  JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    json_t *whole = json_pack("{s:s, s:o, s:[{s:i, s:{s:s, s:o}}]}", "object", "chat.completion", "model",
-                              text(a->response_model), "choices", "index", 0, "message", "role", "assistant", "content",
-                              content ? content : json_string(""));
+    json_t *whole = json_pack("{s:s, s:o, s:[{s:i, s:{s:s, s:o}}]}", "object", "chat.completion",
+                              "model", text(a->response_model), "choices", "index", 0, "message",
+                              "role", "assistant", "content", content ? content : json_string(""));
     char *dumped = json_dumps(whole, JSON_COMPACT);
     json_t *value = json_string(dumped ? dumped : "");
     free(dumped);
@@ -144,12 +157,13 @@ static json_t *tried(const aip_request_t *req)
     for (int i = 0; i < req->upstream.n; i++) {
         const aip_attempt_t *a = &req->upstream.attempts[i];
         const aip_url_t *url = &a->target->endpoint->url;
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s, s:s, s:i, s:s, s:s, s:s, s:i, s:f}", "target",
-                                              a->target->name, "provider", a->target->provider_name, "model",
-                                              a->target->f.model_name, "route_type", "llm/v1/chat", "host", url->host,
-                                              "port", url->port, "upstream_scheme", url->tls ? "https" : "http",
-                                              "upstream_uri", url->path, "outcome", aip_outcome_name(a->outcome), "status",
-                                              a->status, "took_ms", (double)a->took / 1000.0));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s?, s:s, s:s, s:i, s:s, s:s, s:s, s:i, s:f}", "target",
+                            a->target->name, "provider", a->target->provider_name, "model",
+                            a->target->f.model_name, "route_type", "llm/v1/chat", "host", url->host,
+                            "port", url->port, "upstream_scheme", url->tls ? "https" : "http",
+                            "upstream_uri", url->path, "outcome", aip_outcome_name(a->outcome),
+                            "status", a->status, "took_ms", (double)a->took / 1000.0));
     }
     return list;
 }
@@ -163,13 +177,17 @@ static json_t *semantic(const aip_request_t *req, const aip_target_t *target)
     json_t *s = json_object();
     json_object_set_new(s, "route", text(target->f.description));
     json_object_set_new(s, "distance", measured ? json_real((double)d->distance) : json_null());
-    json_object_set_new(s, "nearest", measured ? text(routes->routes[d->nearest].description) : json_null());
-    json_object_set_new(s, "threshold", f->set[AIP_L_vectordb_threshold] ? json_real(f->vectordb_threshold.value) : json_null());
+    json_object_set_new(s, "nearest",
+                        measured ? text(routes->routes[d->nearest].description) : json_null());
+    json_object_set_new(s, "threshold",
+                        f->set[AIP_L_vectordb_threshold] ? json_real(f->vectordb_threshold.value)
+                                                         : json_null());
     json_object_set_new(s, "reason", text(aip_reason_name(d->reason)));
     json_object_set_new(s, "embeddings_model", text(req->route.embedder));
     json_object_set_new(s, "embeddings_latency", milliseconds(req->route.embed_took));
-    json_object_set_new(s, "vector_db", text(aip_field_word(&aip_location_table[AIP_L_vectordb_strategy], f->vectordb_strategy,
-                                                           req->r->pool)));
+    json_object_set_new(s, "vector_db",
+                        text(aip_field_word(&aip_location_table[AIP_L_vectordb_strategy],
+                                            f->vectordb_strategy, req->r->pool)));
     json_object_set_new(s, "fetch_latency", milliseconds(req->route.search_took));
     json_object_set_new(s, "degraded", json_boolean(req->route.degraded));
     json_object_set_new(s, "truncated", json_boolean(req->route.truncated));
@@ -183,7 +201,8 @@ static json_t *proxy_object(aip_request_t *req, const aip_target_t *target)
     apr_interval_time_t latency = apr_time_now() - req->start;
     json_t *proxy = json_object();
     aip_answer_t answer;
-    if (!a->stream && a->payload.data && aip_answer_read(a->payload, &answer, &req->answered.usage) && answer.model.data) {
+    if (!a->stream && a->payload.data &&
+        aip_answer_read(a->payload, &answer, &req->answered.usage) && answer.model.data) {
         req->answered.response_model = aip_json_string(answer.model, req->r->pool);
     }
     json_object_set_new(proxy, "meta", meta(req, target, latency));
@@ -214,11 +233,13 @@ static void write_line(const aip_request_t *req, apr_file_t *file, json_t *line)
     apr_status_t rv = apr_file_write_full(file, whole, strlen(whole), NULL);
     free(dumped);
     if (rv != APR_SUCCESS) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, req->r, "AIP0051: cannot write to AIStatisticsLog");
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, req->r,
+                      "AIP0051: cannot write to AIStatisticsLog");
     }
 }
 
-/* The target that a line is about: the one that answered, else the last one tried that wants a line; or NULL. */
+/* The target that a line is about: the one that answered, else the last one tried that wants a
+ * line; or NULL. */
 static const aip_target_t *logged_target(const aip_request_t *req)
 {
     for (int i = req->upstream.n - 1; i >= 0; i--) {
@@ -244,10 +265,11 @@ int aip_statistics_write(request_rec *r)
     }
     char time[APR_RFC822_DATE_LEN];
     apr_rfc822_date(time, r->request_time);
-    json_t *line = json_pack("{s:s, s:I, s:s?, s:s, s:i, s:{s:o}}", "time", time, "started_at",
-                             (json_int_t)apr_time_as_msec(r->request_time), "request_id", r->log_id ? r->log_id :
-                             apr_table_get(r->subprocess_env, "UNIQUE_ID"), "path", r->uri, "status", r->status, "ai", "proxy",
-                             proxy_object(req, target));
+    json_t *line =
+        json_pack("{s:s, s:I, s:s?, s:s, s:i, s:{s:o}}", "time", time, "started_at",
+                  (json_int_t)apr_time_as_msec(r->request_time), "request_id",
+                  r->log_id ? r->log_id : apr_table_get(r->subprocess_env, "UNIQUE_ID"), "path",
+                  r->uri, "status", r->status, "ai", "proxy", proxy_object(req, target));
     if (line) {
         write_line(req, file, line);
         json_decref(line);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Endpoint facts of the providers, and the rules that hold between the fields of one target. Used while the configuration
- * is read. Endpoints: the providers' own API references. */
+/* Endpoint facts of the providers, and the rules that hold between the fields of one target. Used
+ * while the configuration is read. Endpoints: the providers' own API references. */
 #include "aip/provider.h"
 
 #include <apr_lib.h>
@@ -11,13 +11,16 @@
 
 static const aip_provider_t providers[] = {
     {"openai", "https://api.openai.com", "/v1/chat/completions", false, false},
-    {"azure", "https://%s.openai.azure.com", "/openai/deployments/%s/chat/completions", false, true},
+    {"azure", "https://%s.openai.azure.com", "/openai/deployments/%s/chat/completions", false,
+     true},
     {"mistral", "https://api.mistral.ai", "/v1/chat/completions", false, false},
     {"deepseek", "https://api.deepseek.com", "/v1/chat/completions", false, false},
     {"xai", "https://api.x.ai", "/v1/chat/completions", false, false},
     {"cerebras", "https://api.cerebras.ai", "/v1/chat/completions", false, false},
-    {"dashscope", "https://dashscope%s.aliyuncs.com", "/compatible-mode/v1/chat/completions", false, false},
-    {"databricks", "https://%s.cloud.databricks.com", "/serving-endpoints/v1/chat/completions", true, false},
+    {"dashscope", "https://dashscope%s.aliyuncs.com", "/compatible-mode/v1/chat/completions", false,
+     false},
+    {"databricks", "https://%s.cloud.databricks.com", "/serving-endpoints/v1/chat/completions",
+     true, false},
     {"vllm", NULL, "/v1/chat/completions", false, false},
 };
 
@@ -41,7 +44,8 @@ static apr_status_t fail(const char **error, const char *text)
 static bool port_ok(const char *text)
 {
     size_t len = strspn(text, "0123456789");
-    return len > 0 && len <= 5 && !text[len] && strtol(text, NULL, 10) >= 1 && strtol(text, NULL, 10) <= 65535;
+    return len > 0 && len <= 5 && !text[len] && strtol(text, NULL, 10) >= 1 &&
+           strtol(text, NULL, 10) <= 65535;
 }
 
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error)
@@ -49,10 +53,12 @@ apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, c
     apr_uri_t uri;
     for (const char *p = text; *p; p++) {
         if ((unsigned char)*p <= ' ' || *p == 0x7f || (unsigned char)*p > 0x7f) {
-            return fail(error, "holds white space, control or non-ASCII bytes; percent-encode them");
+            return fail(error,
+                        "holds white space, control or non-ASCII bytes; percent-encode them");
         }
     }
-    if (apr_uri_parse(pool, text, &uri) != APR_SUCCESS || !uri.scheme || !uri.hostname || !*uri.hostname) {
+    if (apr_uri_parse(pool, text, &uri) != APR_SUCCESS || !uri.scheme || !uri.hostname ||
+        !*uri.hostname) {
         return fail(error, "must be a full URL such as https://host/v1/chat/completions");
     }
     bool tls = strcasecmp(uri.scheme, "https") == 0;
@@ -60,14 +66,17 @@ apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, c
         return fail(error, "must begin with http:// or https://");
     }
     if (uri.user || uri.password || uri.fragment) {
-        return fail(error, "must hold neither a user nor a fragment; credentials have their own directives");
+        return fail(
+            error,
+            "must hold neither a user nor a fragment; credentials have their own directives");
     }
     if (uri.port_str && !port_ok(uri.port_str)) {
         return fail(error, "must have a port from 1 to 65535");
     }
     bool v6 = strchr(uri.hostname, ':') != NULL;
     int standard = tls ? 443 : 80;
-    *url = (aip_url_t){.full = text, .tls = tls, .host = uri.hostname, .port = uri.port_str ? uri.port : standard};
+    *url = (aip_url_t){
+        .full = text, .tls = tls, .host = uri.hostname, .port = uri.port_str ? uri.port : standard};
     const char *host = v6 ? apr_pstrcat(pool, "[", uri.hostname, "]", NULL) : uri.hostname;
     url->origin = apr_psprintf(pool, "%s://%s:%d", tls ? "https" : "http", host, url->port);
     url->authority = url->port == standard ? host : apr_psprintf(pool, "%s:%d", host, url->port);
@@ -91,11 +100,12 @@ static const char *instance(const aip_provider_t *provider, const aip_target_fie
     if (strcmp(provider->name, "dashscope") == 0) {
         return f->dashscope_international ? "-intl" : "";
     }
-    return strcmp(provider->name, "azure") == 0 ? f->azure_instance : f->databricks_workspace_instance_id;
+    return strcmp(provider->name, "azure") == 0 ? f->azure_instance
+                                                : f->databricks_workspace_instance_id;
 }
 
-apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_fields_t *f, aip_url_t *url,
-                              apr_pool_t *pool, const char **error)
+apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_fields_t *f,
+                              aip_url_t *url, apr_pool_t *pool, const char **error)
 {
     const char *text = f->upstream_url;
     if (!text) {
@@ -103,14 +113,19 @@ apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_f
         if (!provider->origin) {
             return fail(error, "AIModelOptionsUpstreamUrl must be set for self-hosted models");
         }
-        if ((name && !label_ok(name)) || (f->azure_deployment_id && !label_ok(f->azure_deployment_id))) {
-            return fail(error, "instance, workspace and deployment names hold letters, digits, '-', '.' and '_' only");
+        if ((name && !label_ok(name)) ||
+            (f->azure_deployment_id && !label_ok(f->azure_deployment_id))) {
+            return fail(error, "instance, workspace and deployment names hold letters, digits, "
+                               "'-', '.' and '_' only");
         }
         if (provider->api_version) {
-            path = apr_pstrcat(pool, "/openai/deployments/", f->azure_deployment_id, "/chat/completions", NULL);
+            path = apr_pstrcat(pool, "/openai/deployments/", f->azure_deployment_id,
+                               "/chat/completions", NULL);
         }
         const char *mark = strstr(provider->origin, "%s");
-        text = mark ? apr_pstrcat(pool, apr_pstrmemdup(pool, provider->origin, (apr_size_t)(mark - provider->origin)),
+        text = mark ? apr_pstrcat(pool,
+                                  apr_pstrmemdup(pool, provider->origin,
+                                                 (apr_size_t)(mark - provider->origin)),
                                   name, mark + 2, path, NULL)
                     : apr_pstrcat(pool, provider->origin, path, NULL);
     }
@@ -124,8 +139,12 @@ apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_f
             p++;
         }
         if (*f->upstream_path != '/' || *p) {
-            return fail(error, apr_psprintf(pool, "AIModelOptionsUpstreamPath '%s' must begin with '/' and hold neither "
-                                                  "white space nor a query", f->upstream_path));
+            return fail(
+                error,
+                apr_psprintf(pool,
+                             "AIModelOptionsUpstreamPath '%s' must begin with '/' and hold neither "
+                             "white space nor a query",
+                             f->upstream_path));
         }
         url->path = f->upstream_path;
     }
@@ -144,9 +163,17 @@ bool aip_header_value_ok(const char *value)
 
 bool aip_header_name_ok(const char *name)
 {
-    static const char *const taken[] = {"Host",    "Content-Length",   "Transfer-Encoding", "Connection",
-                                        "Upgrade", "Content-Type",     "Content-Encoding",  "Expect",
-                                        "TE",      "Accept-Encoding", "Trailer"};
+    static const char *const taken[] = {"Host",
+                                        "Content-Length",
+                                        "Transfer-Encoding",
+                                        "Connection",
+                                        "Upgrade",
+                                        "Content-Type",
+                                        "Content-Encoding",
+                                        "Expect",
+                                        "TE",
+                                        "Accept-Encoding",
+                                        "Trailer"};
     for (const char *p = name; *p; p++) {
         if (!apr_isalnum(*p) && !strchr("!#$%&'*+-.^_`|~", *p)) {
             return false;
@@ -160,12 +187,13 @@ bool aip_header_name_ok(const char *name)
     return *name != '\0';
 }
 
-/* A credential in the body is a further member: it must not be one that the gateway writes, nor need escaping. */
+/* A credential in the body is a further member: it must not be one that the gateway writes, nor
+ * need escaping. */
 static bool body_name_ok(const char *name)
 {
-    static const char *const owned[] = {"model",      "messages",              "stream",      "stream_options",
-                                        "max_tokens", "max_completion_tokens", "temperature", "top_p",
-                                        "top_k"};
+    static const char *const owned[] = {"model",          "messages",   "stream",
+                                        "stream_options", "max_tokens", "max_completion_tokens",
+                                        "temperature",    "top_p",      "top_k"};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         if (strcmp(owned[i], name) == 0) {
             return false;
@@ -184,16 +212,23 @@ static const char *check_auth(const aip_target_fields_t *f, apr_pool_t *pool)
     if (!f->auth_header_name != !f->auth_header_value) {
         return "all or none of AIAuthHeaderName and AIAuthHeaderValue must be set";
     }
-    int params = (f->auth_param_name != NULL) + (f->auth_param_value != NULL) + f->set[AIP_T_auth_param_location];
+    int params = (f->auth_param_name != NULL) + (f->auth_param_value != NULL) +
+                 f->set[AIP_T_auth_param_location];
     if (params != 0 && params != 3) {
-        return "all or none of AIAuthParamName, AIAuthParamValue and AIAuthParamLocation must be set";
+        return "all or none of AIAuthParamName, AIAuthParamValue and AIAuthParamLocation must be "
+               "set";
     }
-    if (f->auth_param_name && f->auth_param_location == AIP_PARAM_BODY && !body_name_ok(f->auth_param_name)) {
-        return apr_psprintf(pool, "AIAuthParamName '%s' is no name for a credential in the body; use printable ASCII "
-                                  "and no member that the gateway sets", f->auth_param_name);
+    if (f->auth_param_name && f->auth_param_location == AIP_PARAM_BODY &&
+        !body_name_ok(f->auth_param_name)) {
+        return apr_psprintf(
+            pool,
+            "AIAuthParamName '%s' is no name for a credential in the body; use printable ASCII "
+            "and no member that the gateway sets",
+            f->auth_param_name);
     }
     if (f->auth_header_name && !aip_header_name_ok(f->auth_header_name)) {
-        return apr_psprintf(pool, "AIAuthHeaderName '%s' is no name for a credential header", f->auth_header_name);
+        return apr_psprintf(pool, "AIAuthHeaderName '%s' is no name for a credential header",
+                            f->auth_header_name);
     }
     if (f->auth_header_value && !aip_header_value_ok(f->auth_header_value)) {
         return "AIAuthHeaderValue holds control bytes";
@@ -202,7 +237,8 @@ static const char *check_auth(const aip_target_fields_t *f, apr_pool_t *pool)
 }
 
 /* Options that only one provider reads must not be ignored silently under another. */
-static const char *check_foreign(const aip_target_fields_t *f, const char *provider, apr_pool_t *pool)
+static const char *check_foreign(const aip_target_fields_t *f, const char *provider,
+                                 apr_pool_t *pool)
 {
     static const struct {
         int index;
@@ -216,19 +252,23 @@ static const char *check_foreign(const aip_target_fields_t *f, const char *provi
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         if (f->set[own[i].index] && strcmp(own[i].provider, provider) != 0) {
             return apr_psprintf(pool, "%s belongs to AIModelProvider %s, not %s; remove it",
-                                aip_target_table[own[i].index].directive, own[i].provider, provider);
+                                aip_target_table[own[i].index].directive, own[i].provider,
+                                provider);
         }
     }
     return NULL;
 }
 
-static const char *check_provider(const aip_target_fields_t *f, const char *provider, apr_pool_t *pool)
+static const char *check_provider(const aip_target_fields_t *f, const char *provider,
+                                  apr_pool_t *pool)
 {
     if (strcmp(provider, "vllm") == 0 && !f->upstream_url) {
-        return "AIModelOptionsUpstreamUrl must be set for self-hosted providers: add the URL of vLLM's chat completions";
+        return "AIModelOptionsUpstreamUrl must be set for self-hosted providers: add the URL of "
+               "vLLM's chat completions";
     }
     if (strcmp(provider, "mistral") == 0 && !f->set[AIP_T_mistral_format]) {
-        return "AIModelOptionsMistralFormat must be set for AIModelProvider mistral: add 'AIModelOptionsMistralFormat openai'";
+        return "AIModelOptionsMistralFormat must be set for AIModelProvider mistral: add "
+               "'AIModelOptionsMistralFormat openai'";
     }
     if (strcmp(provider, "azure") == 0 && !f->upstream_url && !f->azure_instance) {
         return "AIModelOptionsAzureInstance must be set for AIModelProvider azure";
@@ -236,8 +276,10 @@ static const char *check_provider(const aip_target_fields_t *f, const char *prov
     if (strcmp(provider, "azure") == 0 && !f->upstream_url && !f->azure_deployment_id) {
         return "AIModelOptionsAzureDeploymentId must be set for AIModelProvider azure";
     }
-    if (strcmp(provider, "databricks") == 0 && !f->upstream_url && !f->databricks_workspace_instance_id) {
-        return "AIModelOptionsDatabricksWorkspaceInstanceId must be set for AIModelProvider databricks";
+    if (strcmp(provider, "databricks") == 0 && !f->upstream_url &&
+        !f->databricks_workspace_instance_id) {
+        return "AIModelOptionsDatabricksWorkspaceInstanceId must be set for AIModelProvider "
+               "databricks";
     }
     return check_foreign(f, provider, pool);
 }
@@ -250,18 +292,24 @@ const char *aip_target_check(const aip_target_fields_t *f, apr_pool_t *pool)
     if (!f->set[AIP_T_model_provider]) {
         return "AIModelProvider is required: add for instance 'AIModelProvider openai'";
     }
-    const char *provider = aip_field_word(&aip_target_table[AIP_T_model_provider], f->model_provider, pool);
+    const char *provider =
+        aip_field_word(&aip_target_table[AIP_T_model_provider], f->model_provider, pool);
     const char *error = check_auth(f, pool);
     error = error ? error : check_provider(f, provider, pool);
     if (error) {
         return error;
     }
-    if ((f->set[AIP_T_input_cost] && f->input_cost.value <= 0) || (f->set[AIP_T_output_cost] && f->output_cost.value <= 0)) {
-        return "AIModelOptionsInputCost and AIModelOptionsOutputCost must be greater than 0; leave them out for a free model";
+    if ((f->set[AIP_T_input_cost] && f->input_cost.value <= 0) ||
+        (f->set[AIP_T_output_cost] && f->output_cost.value <= 0)) {
+        return "AIModelOptionsInputCost and AIModelOptionsOutputCost must be greater than 0; leave "
+               "them out for a free model";
     }
     if (f->description && strcmp(f->description, "CATCHALL") == 0 && f->route_example) {
-        return "AIRouteExample has no place beside 'AIDescription CATCHALL', which is never compared with a prompt";
+        return "AIRouteExample has no place beside 'AIDescription CATCHALL', which is never "
+               "compared with a prompt";
     }
     aip_url_t url;
-    return aip_provider_url(aip_provider_find(provider), f, &url, pool, &error) == APR_SUCCESS ? NULL : error;
+    return aip_provider_url(aip_provider_find(provider), f, &url, pool, &error) == APR_SUCCESS
+               ? NULL
+               : error;
 }

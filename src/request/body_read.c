@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The request's header checks and body. Read once into memory, up to AIMaxRequestBodySize, never to a file. */
+/* The request's header checks and body. Read once into memory, up to AIMaxRequestBodySize, never to
+ * a file. */
 #include "aip/request.h"
 
 #include <apr_strings.h>
@@ -30,12 +31,14 @@ static bool type_ok(const char *type)
         return true;
     }
     return (len == 16 && strncasecmp(type, "application/json", 16) == 0) ||
-           (len > 17 && strncasecmp(type, "application/", 12) == 0 && strncasecmp(type + len - 5, "+json", 5) == 0);
+           (len > 17 && strncasecmp(type, "application/", 12) == 0 &&
+            strncasecmp(type + len - 5, "+json", 5) == 0);
 }
 
 static apr_status_t too_long(const aip_request_t *req, aip_error_t *err)
 {
-    return aip_error_set(err, req->r->pool, HTTP_REQUEST_ENTITY_TOO_LARGE, "invalid_request_error", "body_too_large", NULL,
+    return aip_error_set(err, req->r->pool, HTTP_REQUEST_ENTITY_TOO_LARGE, "invalid_request_error",
+                         "body_too_large", NULL,
                          "the request body is longer than %" APR_INT64_T_FMT " bytes",
                          req->conf->f.max_request_body_size);
 }
@@ -47,17 +50,21 @@ apr_status_t aip_request_check(aip_request_t *req, aip_error_t *err)
     const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
     const char *length = apr_table_get(r->headers_in, "Content-Length");
     apr_int64_t limit = req->conf->f.max_request_body_size;
-    if (!length && !apr_table_get(r->headers_in, "Transfer-Encoding") && r->proto_num < HTTP_VERSION(2, 0)) {
-        return aip_error_set(err, r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "missing_body", NULL,
-                             "the request has no body; send a chat as JSON");
+    if (!length && !apr_table_get(r->headers_in, "Transfer-Encoding") &&
+        r->proto_num < HTTP_VERSION(2, 0)) {
+        return aip_error_set(err, r->pool, HTTP_BAD_REQUEST, "invalid_request_error",
+                             "missing_body", NULL, "the request has no body; send a chat as JSON");
     }
     if (!type_ok(type)) {
-        return aip_error_set(err, r->pool, HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", "unsupported_media_type",
-                             NULL, "the request's Content-Type must be application/json");
+        return aip_error_set(err, r->pool, HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request_error",
+                             "unsupported_media_type", NULL,
+                             "the request's Content-Type must be application/json");
     }
     if (encoding && strcasecmp(encoding, "identity") != 0 && !has_input_filter(r, "deflate")) {
-        return aip_error_set(err, r->pool, HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", "unsupported_encoding",
-                             NULL, "the request's Content-Encoding is not supported; send the body uncompressed");
+        return aip_error_set(
+            err, r->pool, HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request_error",
+            "unsupported_encoding", NULL,
+            "the request's Content-Encoding is not supported; send the body uncompressed");
     }
     if (length && limit && apr_atoi64(length) > limit) {
         return too_long(req, err);
@@ -83,11 +90,14 @@ static void append(buffer_t *buffer, const char *data, apr_size_t len, apr_pool_
     buffer->len += len;
 }
 
-/* Moves a brigade into the buffer. @return APR_EOF at the end of the body, APR_ENOSPC beyond the limit */
-static apr_status_t take(buffer_t *buffer, apr_bucket_brigade *bb, apr_int64_t limit, apr_pool_t *pool)
+/* Moves a brigade into the buffer. @return APR_EOF at the end of the body, APR_ENOSPC beyond the
+ * limit */
+static apr_status_t take(buffer_t *buffer, apr_bucket_brigade *bb, apr_int64_t limit,
+                         apr_pool_t *pool)
 {
     apr_status_t rv = APR_SUCCESS;
-    for (apr_bucket *b = APR_BRIGADE_FIRST(bb); rv == APR_SUCCESS && b != APR_BRIGADE_SENTINEL(bb); b = APR_BUCKET_NEXT(b)) {
+    for (apr_bucket *b = APR_BRIGADE_FIRST(bb); rv == APR_SUCCESS && b != APR_BRIGADE_SENTINEL(bb);
+         b = APR_BUCKET_NEXT(b)) {
         const char *data;
         apr_size_t len;
         if (APR_BUCKET_IS_EOS(b)) {
@@ -105,7 +115,8 @@ static apr_status_t take(buffer_t *buffer, apr_bucket_brigade *bb, apr_int64_t l
     return rv;
 }
 
-/* A filter that has answered itself (LimitRequestBody, bad chunks) says AP_FILTER_ERROR: then nothing is left to say. */
+/* A filter that has answered itself (LimitRequestBody, bad chunks) says AP_FILTER_ERROR: then
+ * nothing is left to say. */
 static int read_failed(const aip_request_t *req, apr_status_t rv, aip_error_t *err)
 {
     request_rec *r = req->r;
@@ -120,8 +131,9 @@ static int read_failed(const aip_request_t *req, apr_status_t rv, aip_error_t *e
     r->connection->keepalive = AP_CONN_CLOSE;
     ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, r, "AIP0030: the request body could not be read");
     aip_error_set(err, r->pool, status, "invalid_request_error", "incomplete_body", NULL,
-                  status == HTTP_REQUEST_TIME_OUT ? "the request body did not arrive in time"
-                                                  : "the request body could not be read to its end");
+                  status == HTTP_REQUEST_TIME_OUT
+                      ? "the request body did not arrive in time"
+                      : "the request body could not be read to its end");
     return OK;
 }
 
@@ -129,10 +141,12 @@ int aip_body_read(aip_request_t *req, aip_error_t *err)
 {
     request_rec *r = req->r;
     const char *length = apr_table_get(r->headers_in, "Content-Length");
-    apr_int64_t limit = req->conf->f.max_request_body_size, announced = length ? apr_atoi64(length) : 0;
+    apr_int64_t limit = req->conf->f.max_request_body_size,
+                announced = length ? apr_atoi64(length) : 0;
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    buffer_t buffer = {.room = announced > 0 && announced <= (limit ? limit : FIRST_ROOM) ? (apr_size_t)announced + 1
-                                                                                        : FIRST_ROOM};
+    buffer_t buffer = {.room = announced > 0 && announced <= (limit ? limit : FIRST_ROOM)
+                                   ? (apr_size_t)announced + 1
+                                   : FIRST_ROOM};
     apr_status_t rv = APR_SUCCESS;
     buffer.data = apr_palloc(r->pool, buffer.room);
     while (rv == APR_SUCCESS) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way of a request: the content handler as a numbered sequence, and the hooks that claim the URL. Each step either
- * goes on or leaves an error, which is rendered once. */
+/* The way of a request: the content handler as a numbered sequence, and the hooks that claim the
+ * URL. Each step either goes on or leaves an error, which is rendered once. */
 #include "aip/observe.h"
 #include "aip/upstream.h"
 
@@ -19,7 +19,8 @@ aip_request_t *aip_request_get(const request_rec *r)
     return ap_get_module_config(r->request_config, &ai_proxy_adv_module);
 }
 
-/* No file stands behind a gateway: a claimed URL costs neither a stat() nor a walk for .htaccess. */
+/* No file stands behind a gateway: a claimed URL costs neither a stat() nor a walk for .htaccess.
+ */
 int aip_hook_translate_name(request_rec *r)
 {
     const aip_dir_conf_t *conf = aip_dir_conf(r);
@@ -40,11 +41,13 @@ static bool parse_chat(aip_request_t *req, aip_error_t *err)
 {
     const aip_targets_t *targets = req->conf->targets;
     int streaming = req->conf->f.response_streaming;
-    if (aip_chat_parse(&req->chat, req->body, targets->extra, targets->n_extra, req->r->pool, err) != APR_SUCCESS) {
+    if (aip_chat_parse(&req->chat, req->body, targets->extra, targets->n_extra, req->r->pool,
+                       err) != APR_SUCCESS) {
         return false;
     }
     if (req->chat.stream && streaming == AIP_STREAMING_DENY) {
-        aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "streaming_denied", "stream",
+        aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error",
+                      "streaming_denied", "stream",
                       "response streaming is not enabled for this LLM");
         return false;
     }
@@ -58,14 +61,15 @@ static bool check_model(aip_request_t *req, aip_error_t *err)
     for (int i = 0; i < req->candidates.n; i++) {
         const char *name = req->conf->targets->list[req->candidates.targets[i]]->f.model_name;
         if (!name && !req->chat.model) {
-            aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "missing_model", "model",
+            aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error",
+                          "missing_model", "model",
                           "model parameter not found in request, nor in gateway configuration");
             return false;
         }
-        if (i == 0 && req->conf->f.client_model == AIP_CLIENT_MODEL_STRICT && name && req->chat.model &&
-            strcmp(name, req->chat.model) != 0) {
-            aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "wrong_model", "model",
-                          "cannot use own model - must be: %s", name);
+        if (i == 0 && req->conf->f.client_model == AIP_CLIENT_MODEL_STRICT && name &&
+            req->chat.model && strcmp(name, req->chat.model) != 0) {
+            aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error",
+                          "wrong_model", "model", "cannot use own model - must be: %s", name);
             return false;
         }
     }
@@ -75,8 +79,10 @@ static bool check_model(aip_request_t *req, aip_error_t *err)
 static aip_request_t *create(request_rec *r, const aip_dir_conf_t *conf)
 {
     aip_request_t *req = apr_pcalloc(r->pool, sizeof *req);
-    *req = (aip_request_t){.r = r, .conf = conf, .start = r->request_time, .answered.usage = AIP_USAGE_UNKNOWN};
-    req->route.decision = (aip_decision_t){.reason = AIP_REASON_NONE, .nearest = -1, .distance = -1};
+    *req = (aip_request_t){
+        .r = r, .conf = conf, .start = r->request_time, .answered.usage = AIP_USAGE_UNKNOWN};
+    req->route.decision =
+        (aip_decision_t){.reason = AIP_REASON_NONE, .nearest = -1, .distance = -1};
     ap_set_module_config(r->request_config, &ai_proxy_adv_module, req);
     return req;
 }
@@ -125,9 +131,10 @@ int aip_hook_handler(request_rec *r)
     }
     aip_request_t *req = create(r, conf);
     if (!conf->targets) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "AIP0031: AIProxy is on for %s, but no <AITarget> applies to it", r->uri);
-        aip_error_set(&req->error, r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error", "no_targets", NULL,
-                      "no model is configured here");
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      "AIP0031: AIProxy is on for %s, but no <AITarget> applies to it", r->uri);
+        aip_error_set(&req->error, r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error", "no_targets",
+                      NULL, "no model is configured here");
         return aip_respond_error(r, &req->error);
     }
     int rc = answer(req);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Errors for clients: always JSON in OpenAI's shape. Our own are written here; for those that httpd or another module makes
- * (authentication, limits, bad framing) a filter replaces the HTML that httpd generates. */
+/* Errors for clients: always JSON in OpenAI's shape. Our own are written here; for those that httpd
+ * or another module makes (authentication, limits, bad framing) a filter replaces the HTML that
+ * httpd generates. */
 #include "aip/request.h"
 
 #include <apr_strings.h>
@@ -22,11 +23,11 @@ int aip_respond_error(request_rec *r, const aip_error_t *error)
 
 static const char *error_type(int status)
 {
-    return status == HTTP_UNAUTHORIZED ? "authentication_error"
-           : status == HTTP_FORBIDDEN  ? "permission_error"
+    return status == HTTP_UNAUTHORIZED        ? "authentication_error"
+           : status == HTTP_FORBIDDEN         ? "permission_error"
            : status == HTTP_TOO_MANY_REQUESTS ? "rate_limit_error"
-           : status >= 500             ? "gateway_error"
-                                       : "invalid_request_error";
+           : status >= 500                    ? "gateway_error"
+                                              : "invalid_request_error";
 }
 
 /* In front of the body that ap_send_error_response() generates. */
@@ -34,7 +35,8 @@ static apr_status_t filter_error(ap_filter_t *f, apr_bucket_brigade *in)
 {
     request_rec *r = f->r;
     bool eos = !APR_BRIGADE_EMPTY(in) && APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(in));
-    for (apr_bucket *b = APR_BRIGADE_FIRST(in); b != APR_BRIGADE_SENTINEL(in); b = APR_BUCKET_NEXT(b)) {
+    for (apr_bucket *b = APR_BRIGADE_FIRST(in); b != APR_BRIGADE_SENTINEL(in);
+         b = APR_BUCKET_NEXT(b)) {
         eos = eos || APR_BUCKET_IS_EOS(b);
     }
     apr_brigade_cleanup(in);
@@ -42,14 +44,16 @@ static apr_status_t filter_error(ap_filter_t *f, apr_bucket_brigade *in)
         return APR_SUCCESS;
     }
     const char *line = ap_get_status_line(r->status);
-    aip_error_t error = {.status = r->status, .type = error_type(r->status),
+    aip_error_t error = {.status = r->status,
+                         .type = error_type(r->status),
                          .message = apr_pstrcat(r->pool, "the gateway answered: ", line, NULL)};
     const char *json = aip_error_json(&error, r->pool);
     ap_remove_output_filter(f);
     ap_set_content_type(r, "application/json");
     ap_set_content_length(r, (apr_off_t)strlen(json));
     apr_table_unset(r->headers_out, "Content-Language");
-    APR_BRIGADE_INSERT_TAIL(in, apr_bucket_pool_create(json, strlen(json), r->pool, in->bucket_alloc));
+    APR_BRIGADE_INSERT_TAIL(in,
+                            apr_bucket_pool_create(json, strlen(json), r->pool, in->bucket_alloc));
     APR_BRIGADE_INSERT_TAIL(in, apr_bucket_eos_create(in->bucket_alloc));
     return ap_pass_brigade(f->next, in);
 }

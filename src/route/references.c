@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes the references of a router: file cache, one embeddings call for what is not in it, digest of the whole. Runs in
- * the router's background thread. A cache file is "AIPVEC1\n", the number of values as uint32 and the values as float32,
- * both little-endian, written under another name first so that a reader never sees half of it. */
+/* Makes the references of a router: file cache, one embeddings call for what is not in it, digest
+ * of the whole. Runs in the router's background thread. A cache file is "AIPVEC1\n", the number of
+ * values as uint32 and the values as float32, both little-endian, written under another name first
+ * so that a reader never sees half of it. */
 #include "references.h"
 
 #include "aip/fetch.h"
@@ -26,7 +27,8 @@ static void add_part(EVP_MD_CTX *md, const char *data, size_t len)
 static void add_embedder(EVP_MD_CTX *md, const aip_embedder_conf_t *conf)
 {
     const char *parts[] = {conf->local ? "local" : conf->provider,
-                           conf->local ? aip_model2vec_digest(conf->local) : conf->model, conf->local ? "" : conf->url};
+                           conf->local ? aip_model2vec_digest(conf->local) : conf->model,
+                           conf->local ? "" : conf->url};
     apr_int32_t numbers[] = {conf->dims, conf->send_dimensions};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         add_part(md, parts[i] ? parts[i] : "", parts[i] ? strlen(parts[i]) : 0);
@@ -71,8 +73,9 @@ static const char *index_digest(const aip_router_conf_t *conf, apr_pool_t *pool)
 
 static const char *cache_path(const aip_router_conf_t *conf, int text, apr_pool_t *pool)
 {
-    return apr_pstrcat(pool, conf->cache_dir, "/", aip_reference_key(&conf->embedder, conf->routes->texts[text], pool),
-                       ".vec", NULL);
+    return apr_pstrcat(pool, conf->cache_dir, "/",
+                       aip_reference_key(&conf->embedder, conf->routes->texts[text], pool), ".vec",
+                       NULL);
 }
 
 static bool vector_ok(const float *vector, int dims)
@@ -91,20 +94,22 @@ static bool cache_read(const aip_router_conf_t *conf, int text, float *vector, a
     apr_size_t size = (apr_size_t)dims * sizeof(float), got;
     char header[HEADER], extra;
     apr_uint32_t n;
-    if (!conf->cache_dir ||
-        apr_file_open(&file, cache_path(conf, text, pool), APR_FOPEN_READ, APR_FPROT_OS_DEFAULT, pool) != APR_SUCCESS) {
+    if (!conf->cache_dir || apr_file_open(&file, cache_path(conf, text, pool), APR_FOPEN_READ,
+                                          APR_FPROT_OS_DEFAULT, pool) != APR_SUCCESS) {
         return false;
     }
     bool ok = apr_file_read_full(file, header, HEADER, &got) == APR_SUCCESS &&
               memcmp(header, MAGIC, sizeof(MAGIC) - 1) == 0;
     memcpy(&n, header + sizeof(MAGIC) - 1, sizeof n);
-    ok = ok && n == (apr_uint32_t)dims && apr_file_read_full(file, vector, size, &got) == APR_SUCCESS &&
+    ok = ok && n == (apr_uint32_t)dims &&
+         apr_file_read_full(file, vector, size, &got) == APR_SUCCESS &&
          apr_file_read_full(file, &extra, 1, &got) == APR_EOF && vector_ok(vector, dims);
     apr_file_close(file);
     return ok;
 }
 
-static apr_status_t cache_write(const aip_router_conf_t *conf, int text, const float *vector, apr_pool_t *pool)
+static apr_status_t cache_write(const aip_router_conf_t *conf, int text, const float *vector,
+                                apr_pool_t *pool)
 {
     apr_file_t *file;
     const char *path = cache_path(conf, text, pool);
@@ -113,7 +118,8 @@ static apr_status_t cache_write(const aip_router_conf_t *conf, int text, const f
     apr_uint32_t n = (apr_uint32_t)conf->embedder.dims;
     memcpy(header, MAGIC, sizeof(MAGIC) - 1);
     memcpy(header + sizeof(MAGIC) - 1, &n, sizeof n);
-    apr_status_t rv = apr_file_mktemp(&file, temp, APR_FOPEN_CREATE | APR_FOPEN_WRITE | APR_FOPEN_EXCL, pool);
+    apr_status_t rv =
+        apr_file_mktemp(&file, temp, APR_FOPEN_CREATE | APR_FOPEN_WRITE | APR_FOPEN_EXCL, pool);
     if (rv != APR_SUCCESS) {
         return rv;
     }
@@ -142,38 +148,47 @@ static int cache_fill(const aip_router_conf_t *conf, float *vectors, int *missin
 static void warn_not_kept(const aip_router_conf_t *conf, apr_status_t rv, apr_pool_t *pool)
 {
     char reason[120];
-    conf->log.write(conf->log.baton, AIP_LOG_WARNING,
-                    apr_psprintf(pool, "AIP0101: cannot write a reference vector below %s: %s; each start will call the "
-                                       "embeddings provider", conf->cache_dir, apr_strerror(rv, reason, sizeof reason)));
+    conf->log.write(
+        conf->log.baton, AIP_LOG_WARNING,
+        apr_psprintf(
+            pool,
+            "AIP0101: cannot write a reference vector below %s: %s; each start will call the "
+            "embeddings provider",
+            conf->cache_dir, apr_strerror(rv, reason, sizeof reason)));
 }
 
 /* Only one process at a time asks the provider. Polls, so that a stop is seen. */
-static apr_file_t *cache_lock(const aip_router_conf_t *conf, const volatile apr_uint32_t *stop, apr_pool_t *pool)
+static apr_file_t *cache_lock(const aip_router_conf_t *conf, const volatile apr_uint32_t *stop,
+                              apr_pool_t *pool)
 {
     apr_file_t *file;
     if (!conf->cache_dir) {
         return NULL;
     }
-    apr_status_t rv = apr_file_open(&file, apr_pstrcat(pool, conf->cache_dir, "/lock", NULL),
-                                    APR_FOPEN_CREATE | APR_FOPEN_WRITE, APR_FPROT_UREAD | APR_FPROT_UWRITE, pool);
+    apr_status_t rv =
+        apr_file_open(&file, apr_pstrcat(pool, conf->cache_dir, "/lock", NULL),
+                      APR_FOPEN_CREATE | APR_FOPEN_WRITE, APR_FPROT_UREAD | APR_FPROT_UWRITE, pool);
     if (rv != APR_SUCCESS) {
         warn_not_kept(conf, rv, pool);
         return NULL;
     }
-    while (!*stop && APR_STATUS_IS_EAGAIN(apr_file_lock(file, APR_FLOCK_EXCLUSIVE | APR_FLOCK_NONBLOCK))) {
+    while (!*stop &&
+           APR_STATUS_IS_EAGAIN(apr_file_lock(file, APR_FLOCK_EXCLUSIVE | APR_FLOCK_NONBLOCK))) {
         apr_sleep(apr_time_from_msec(20));
     }
     return file;
 }
 
-static apr_status_t embed_remote(const aip_router_conf_t *conf, const int *missing, int n, float *vectors,
-                                 const volatile apr_uint32_t *stop, apr_pool_t *pool, aip_error_t *err)
+static apr_status_t embed_remote(const aip_router_conf_t *conf, const int *missing, int n,
+                                 float *vectors, const volatile apr_uint32_t *stop,
+                                 apr_pool_t *pool, aip_error_t *err)
 {
     const aip_embedder_conf_t *e = &conf->embedder;
     size_t dims = (size_t)e->dims;
     aip_span_t *texts = apr_palloc(pool, (apr_size_t)n * sizeof *texts), answer;
     float *batch = apr_palloc(pool, (apr_size_t)n * dims * sizeof *batch);
-    const char *headers[] = {"Content-Type: application/json", "Accept: application/json", NULL, NULL};
+    const char *headers[] = {"Content-Type: application/json", "Accept: application/json", NULL,
+                             NULL};
     int status;
     for (int i = 0; i < n; i++) {
         texts[i] = conf->routes->texts[missing[i]];
@@ -181,8 +196,11 @@ static apr_status_t embed_remote(const aip_router_conf_t *conf, const int *missi
     if (e->header_name) {
         headers[2] = apr_pstrcat(pool, e->header_name, ": ", e->header_value, NULL);
     }
-    aip_fetch_t fetch = {.url = e->url, .headers = headers, .body = aip_router_request(e, texts, n, pool),
-                         .timeout = e->timeout, .stop = stop};
+    aip_fetch_t fetch = {.url = e->url,
+                         .headers = headers,
+                         .body = aip_router_request(e, texts, n, pool),
+                         .timeout = e->timeout,
+                         .stop = stop};
     apr_status_t rv = aip_fetch(&fetch, &status, &answer, pool, err);
     if (rv != APR_SUCCESS) {
         return rv;
@@ -199,7 +217,8 @@ static apr_status_t embed_remote(const aip_router_conf_t *conf, const int *missi
 }
 
 static apr_status_t embed_missing(const aip_router_conf_t *conf, float *vectors, int *calls,
-                                  const volatile apr_uint32_t *stop, apr_pool_t *pool, aip_error_t *err)
+                                  const volatile apr_uint32_t *stop, apr_pool_t *pool,
+                                  aip_error_t *err)
 {
     int *missing = apr_palloc(pool, (apr_size_t)(conf->routes->n_texts + 1) * sizeof *missing);
     int n = cache_fill(conf, vectors, missing, pool);
@@ -214,7 +233,8 @@ static apr_status_t embed_missing(const aip_router_conf_t *conf, float *vectors,
         rv = embed_remote(conf, missing, n, vectors, stop, pool, err);
     }
     for (int i = 0; rv == APR_SUCCESS && lock && i < n; i++) {
-        apr_status_t wrote = cache_write(conf, missing[i], vectors + (size_t)missing[i] * (size_t)conf->embedder.dims, pool);
+        apr_status_t wrote = cache_write(
+            conf, missing[i], vectors + (size_t)missing[i] * (size_t)conf->embedder.dims, pool);
         if (wrote != APR_SUCCESS) {
             warn_not_kept(conf, wrote, pool);
             break;
@@ -227,15 +247,18 @@ static apr_status_t embed_missing(const aip_router_conf_t *conf, float *vectors,
 }
 
 apr_status_t aip_references_make(const aip_router_conf_t *conf, const volatile apr_uint32_t *stop,
-                                 aip_references_t **refs, int *calls, apr_pool_t *pool, aip_error_t *err)
+                                 aip_references_t **refs, int *calls, apr_pool_t *pool,
+                                 aip_error_t *err)
 {
     int n = conf->routes->n_texts, dims = conf->embedder.dims;
-    float *vectors = apr_pcalloc(pool, (apr_size_t)(n ? n : 1) * (apr_size_t)dims * sizeof *vectors);
+    float *vectors =
+        apr_pcalloc(pool, (apr_size_t)(n ? n : 1) * (apr_size_t)dims * sizeof *vectors);
     apr_status_t rv = APR_SUCCESS;
     *calls = 0;
     if (conf->embedder.local) {
         for (int i = 0; i < n; i++) {
-            (void)aip_model2vec_embed(conf->embedder.local, conf->routes->texts[i], vectors + (size_t)i * (size_t)dims);
+            (void)aip_model2vec_embed(conf->embedder.local, conf->routes->texts[i],
+                                      vectors + (size_t)i * (size_t)dims);
         }
     } else {
         rv = embed_missing(conf, vectors, calls, stop, pool, err);
@@ -244,6 +267,7 @@ apr_status_t aip_references_make(const aip_router_conf_t *conf, const volatile a
         (void)aip_vector_normalize(vectors + (size_t)i * (size_t)dims, dims);
     }
     *refs = apr_pcalloc(pool, sizeof **refs);
-    **refs = (aip_references_t){.n = n, .dims = dims, .vectors = vectors, .digest = index_digest(conf, pool)};
+    **refs = (aip_references_t){
+        .n = n, .dims = dims, .vectors = vectors, .digest = index_digest(conf, pool)};
     return rv;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Routes and the decision. Routes are made once per configuration, a decision once per request; both are pure. */
+/* Routes and the decision. Routes are made once per configuration, a decision once per request;
+ * both are pure. */
 #include "aip/route.h"
 
 #include <string.h>
@@ -94,7 +95,8 @@ const char *aip_reason_name(aip_reason_e reason)
     return "none";
 }
 
-void aip_decide_catchall(const aip_routes_t *routes, aip_reason_e reason, aip_decision_t *decision, apr_pool_t *pool)
+void aip_decide_catchall(const aip_routes_t *routes, aip_reason_e reason, aip_decision_t *decision,
+                         apr_pool_t *pool)
 {
     *decision = (aip_decision_t){.reason = reason, .nearest = -1, .distance = -1};
     decision->ranked = apr_pcalloc(pool, (apr_size_t)(routes->n + 1) * sizeof *decision->ranked);
@@ -113,8 +115,8 @@ static void insert(aip_decision_t *decision, aip_ranked_t ranked)
     decision->ranked[i] = ranked;
 }
 
-void aip_decide(const aip_routes_t *routes, const float *distances, const double *threshold, aip_decision_t *decision,
-                apr_pool_t *pool)
+void aip_decide(const aip_routes_t *routes, const float *distances, const double *threshold,
+                aip_decision_t *decision, apr_pool_t *pool)
 {
     *decision = (aip_decision_t){.reason = AIP_REASON_THRESHOLD, .nearest = -1, .distance = -1};
     decision->ranked = apr_pcalloc(pool, (apr_size_t)(routes->n + 1) * sizeof *decision->ranked);

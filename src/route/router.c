@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The router: one background thread makes the references, then keeps the vector store in step with them. Requests read
- * the published references without a lock; a store that fails is left alone until the thread has brought it back. */
+/* The router: one background thread makes the references, then keeps the vector store in step with
+ * them. Requests read the published references without a lock; a store that fails is left alone
+ * until the thread has brought it back. */
 #include "aip/router.h"
 
 #include "references.h"
@@ -20,7 +21,7 @@ typedef enum store_state_e { STORE_UNKNOWN, STORE_UP, STORE_DOWN } store_state_e
 struct aip_router_t {
     aip_router_conf_t conf;
     apr_pool_t *pool;
-    aip_references_t *refs;       /* published once, under the mutex, before `ready` */
+    aip_references_t *refs; /* published once, under the mutex, before `ready` */
     volatile apr_uint32_t ready, stop, store_state;
     aip_vectordb_t *mirror, *store;
     apr_thread_t *thread;
@@ -61,15 +62,22 @@ static void load(aip_router_t *router)
         aip_error_t err = {0};
         int calls;
         apr_pool_create(&pool, router->pool);
-        if (aip_references_make(&router->conf, &router->stop, &refs, &calls, pool, &err) == APR_SUCCESS) {
-            say(router, AIP_LOG_INFO, apr_psprintf(pool, "AIP0102: %s: %d references of %d dimensions are ready (%d "
-                                                         "embeddings calls)", router->conf.name, refs->n, refs->dims, calls));
+        if (aip_references_make(&router->conf, &router->stop, &refs, &calls, pool, &err) ==
+            APR_SUCCESS) {
+            say(router, AIP_LOG_INFO,
+                apr_psprintf(pool,
+                             "AIP0102: %s: %d references of %d dimensions are ready (%d "
+                             "embeddings calls)",
+                             router->conf.name, refs->n, refs->dims, calls));
             publish(router, refs);
             return;
         }
         if (!told && !apr_atomic_read32(&router->stop)) {
-            say(router, AIP_LOG_WARNING, apr_psprintf(pool, "AIP0103: %s: the references cannot be embedded: %s; trying "
-                                                            "again until they can", router->conf.name, err.message));
+            say(router, AIP_LOG_WARNING,
+                apr_psprintf(pool,
+                             "AIP0103: %s: the references cannot be embedded: %s; trying "
+                             "again until they can",
+                             router->conf.name, err.message));
         }
         apr_pool_destroy(pool);
         pause_for(router, wait);
@@ -80,20 +88,27 @@ static void load(aip_router_t *router)
 /* One log line per change of state, from whichever thread of whichever child saw it first. */
 static bool first_to_see(const aip_router_t *router, store_state_e state)
 {
-    return !router->conf.announced || apr_atomic_xchg32(router->conf.announced, state) != (apr_uint32_t)state;
+    return !router->conf.announced ||
+           apr_atomic_xchg32(router->conf.announced, state) != (apr_uint32_t)state;
 }
 
-static void set_store(aip_router_t *router, store_state_e state, const aip_error_t *err, apr_pool_t *pool)
+static void set_store(aip_router_t *router, store_state_e state, const aip_error_t *err,
+                      apr_pool_t *pool)
 {
-    if (apr_atomic_xchg32(&router->store_state, state) == (apr_uint32_t)state || !first_to_see(router, state)) {
+    if (apr_atomic_xchg32(&router->store_state, state) == (apr_uint32_t)state ||
+        !first_to_see(router, state)) {
         return;
     }
     if (state == STORE_UP) {
-        say(router, AIP_LOG_INFO, apr_psprintf(pool, "AIP0104: %s: the vector store is in step", router->conf.name));
+        say(router, AIP_LOG_INFO,
+            apr_psprintf(pool, "AIP0104: %s: the vector store is in step", router->conf.name));
     } else if (state == STORE_DOWN) {
         say(router, AIP_LOG_WARNING,
-            apr_psprintf(pool, "AIP0105: %s: the vector store does not answer (%s: %s); the in-process mirror does "
-                               "until it is back", router->conf.name, err->code, err->message));
+            apr_psprintf(pool,
+                         "AIP0105: %s: the vector store does not answer (%s: %s); the in-process "
+                         "mirror does "
+                         "until it is back",
+                         router->conf.name, err->code, err->message));
     }
 }
 
@@ -136,7 +151,8 @@ static apr_status_t stop(void *data)
     return apr_thread_join(&rv, router->thread);
 }
 
-apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf, apr_pool_t *parent)
+apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf,
+                               apr_pool_t *parent)
 {
     apr_pool_t *pool;
     apr_pool_create(&pool, parent);
@@ -160,7 +176,8 @@ bool aip_router_ready(aip_router_t *router, apr_interval_time_t timeout)
     if (!apr_atomic_read32(&router->ready)) {
         apr_time_t end = apr_time_now() + timeout;
         apr_thread_mutex_lock(router->mutex);
-        for (apr_time_t now = apr_time_now(); now < end && !apr_atomic_read32(&router->ready); now = apr_time_now()) {
+        for (apr_time_t now = apr_time_now(); now < end && !apr_atomic_read32(&router->ready);
+             now = apr_time_now()) {
             apr_thread_cond_timedwait(router->changed, router->mutex, end - now);
         }
         apr_thread_mutex_unlock(router->mutex);
@@ -168,19 +185,22 @@ bool aip_router_ready(aip_router_t *router, apr_interval_time_t timeout)
     return apr_atomic_read32(&router->ready) != 0;
 }
 
-aip_span_t aip_router_request(const aip_embedder_conf_t *conf, const aip_span_t *texts, int n, apr_pool_t *pool)
+aip_span_t aip_router_request(const aip_embedder_conf_t *conf, const aip_span_t *texts, int n,
+                              apr_pool_t *pool)
 {
-    aip_span_t body = aip_embeddings_request(conf->model, conf->send_dimensions ? conf->dims : 0, texts, n, pool);
+    aip_span_t body =
+        aip_embeddings_request(conf->model, conf->send_dimensions ? conf->dims : 0, texts, n, pool);
     if (!conf->param_name || !conf->param_in_body) {
         return body;
     }
-    aip_json_edit_t edit = {.name = {conf->param_name, strlen(conf->param_name)},
-                            .value = aip_json_quote((aip_span_t){conf->param_value, strlen(conf->param_value)}, pool)};
+    aip_json_edit_t edit = {
+        .name = {conf->param_name, strlen(conf->param_name)},
+        .value = aip_json_quote((aip_span_t){conf->param_value, strlen(conf->param_value)}, pool)};
     return aip_json_splice(body, &edit, 1, pool);
 }
 
-apr_status_t aip_router_response(const aip_router_t *router, aip_span_t body, float *vector, apr_pool_t *pool,
-                                 aip_error_t *err)
+apr_status_t aip_router_response(const aip_router_t *router, aip_span_t body, float *vector,
+                                 apr_pool_t *pool, aip_error_t *err)
 {
     int dims = router->conf.embedder.dims;
     apr_status_t rv = aip_embeddings_response(body, 1, dims, vector, pool, err);
@@ -195,12 +215,14 @@ bool aip_router_embed_local(const aip_router_t *router, aip_span_t text, float *
     return aip_model2vec_embed(router->conf.embedder.local, text, vector) > 0;
 }
 
-void aip_router_distances(aip_router_t *router, const float *vector, float *distances, bool *degraded, apr_pool_t *pool)
+void aip_router_distances(aip_router_t *router, const float *vector, float *distances,
+                          bool *degraded, apr_pool_t *pool)
 {
     aip_error_t err = {0};
     *degraded = false;
     if (router->store && apr_atomic_read32(&router->store_state) == STORE_UP) {
-        if (router->store->kind->query(router->store, router->refs, vector, distances, pool, &err) == APR_SUCCESS) {
+        if (router->store->kind->query(router->store, router->refs, vector, distances, pool,
+                                       &err) == APR_SUCCESS) {
             return;
         }
         set_store(router, STORE_DOWN, &err, pool);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Resolves vault references while the configuration is read, as root, so that a file may be readable by root only.
- * Spelling and the env rules: https://developer.konghq.com/gateway/entities/vault/ */
+/* Resolves vault references while the configuration is read, as root, so that a file may be
+ * readable by root only. Spelling and the env rules:
+ * https://developer.konghq.com/gateway/entities/vault/ */
 #include "aip/secret.h"
 
 #include <apr_file_io.h>
@@ -32,24 +33,32 @@ static const char *env_value(const char *name, apr_pool_t *pool)
 }
 
 /* One member of a secret that is a JSON object. */
-static apr_status_t json_member(const char *json, const char *key, const char **out, apr_pool_t *pool,
-                                const char *ref, const char **error)
+static apr_status_t json_member(const char *json, const char *key, const char **out,
+                                apr_pool_t *pool, const char *ref, const char **error)
 {
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
     const char *value = json_string_value(json_object_get(root, key));
     *out = value ? apr_pstrdup(pool, value) : NULL;
     json_decref(root);
-    return *out ? APR_SUCCESS : fail(error, apr_psprintf(pool, "%s: the secret is no JSON object with a text member '%s'", ref, key));
+    return *out
+               ? APR_SUCCESS
+               : fail(error,
+                      apr_psprintf(pool, "%s: the secret is no JSON object with a text member '%s'",
+                                   ref, key));
 }
 
-static apr_status_t from_env(const char *path, const char **out, apr_pool_t *pool, const char *ref, const char **error)
+static apr_status_t from_env(const char *path, const char **out, apr_pool_t *pool, const char *ref,
+                             const char **error)
 {
     const char *slash = strchr(path, '/');
     const char *name = slash ? apr_pstrmemdup(pool, path, (apr_size_t)(slash - path)) : path;
     const char *value = *name ? env_value(name, pool) : NULL;
     if (!value || !*value) {
-        return fail(error, apr_psprintf(pool, "%s: the environment variable %s is %s; export it to httpd (Debian: "
-                                              "/etc/apache2/envvars)", ref, name, value ? "empty" : "not set"));
+        return fail(error, apr_psprintf(
+                               pool,
+                               "%s: the environment variable %s is %s; export it to httpd (Debian: "
+                               "/etc/apache2/envvars)",
+                               ref, name, value ? "empty" : "not set"));
     }
     if (slash) {
         return json_member(value, slash + 1, out, pool, ref, error);
@@ -58,7 +67,8 @@ static apr_status_t from_env(const char *path, const char **out, apr_pool_t *poo
     return APR_SUCCESS;
 }
 
-static apr_status_t from_file(const char *path, const char **out, apr_pool_t *pool, const char *ref, const char **error)
+static apr_status_t from_file(const char *path, const char **out, apr_pool_t *pool, const char *ref,
+                              const char **error)
 {
     apr_file_t *file;
     char *buf = apr_palloc(pool, FILE_MAX + 1);
@@ -71,10 +81,12 @@ static apr_status_t from_file(const char *path, const char **out, apr_pool_t *po
         apr_file_close(file);
     }
     if (rv != APR_SUCCESS && rv != APR_EOF) {
-        return fail(error, apr_psprintf(pool, "%s: cannot read %s: %s", ref, name, apr_strerror(rv, reason, sizeof reason)));
+        return fail(error, apr_psprintf(pool, "%s: cannot read %s: %s", ref, name,
+                                        apr_strerror(rv, reason, sizeof reason)));
     }
     if (len > FILE_MAX) {
-        return fail(error, apr_psprintf(pool, "%s: %s is longer than %d bytes", ref, name, FILE_MAX));
+        return fail(error,
+                    apr_psprintf(pool, "%s: %s is longer than %d bytes", ref, name, FILE_MAX));
     }
     if (len && buf[len - 1] == '\n') {
         len--;
@@ -90,7 +102,8 @@ static apr_status_t from_file(const char *path, const char **out, apr_pool_t *po
     return APR_SUCCESS;
 }
 
-static apr_status_t resolve_one(const char *ref, const char **out, apr_pool_t *pool, const char **error)
+static apr_status_t resolve_one(const char *ref, const char **out, apr_pool_t *pool,
+                                const char **error)
 {
     const char *path = ref + strlen("{vault://");
     apr_size_t len = strlen(path) - 1;
@@ -101,11 +114,14 @@ static apr_status_t resolve_one(const char *ref, const char **out, apr_pool_t *p
     if (strncmp(inner, "file/", 5) == 0) {
         return from_file(inner + 5, out, pool, ref, error);
     }
-    return fail(error, apr_psprintf(pool, "%s: there is no vault of that name; use {vault://env/NAME} or "
-                                          "{vault://file/path}", ref));
+    return fail(error, apr_psprintf(pool,
+                                    "%s: there is no vault of that name; use {vault://env/NAME} or "
+                                    "{vault://file/path}",
+                                    ref));
 }
 
-apr_status_t aip_secret_resolve(const char *value, const char **resolved, apr_pool_t *pool, const char **error)
+apr_status_t aip_secret_resolve(const char *value, const char **resolved, apr_pool_t *pool,
+                                const char **error)
 {
     const char *start, *result = "";
     if (!strstr(value, "{vault:")) {
@@ -115,13 +131,17 @@ apr_status_t aip_secret_resolve(const char *value, const char **resolved, apr_po
     while ((start = strstr(value, "{vault:")) != NULL) {
         const char *end = strchr(start, '}'), *secret;
         if (!end || strncmp(start, "{vault://", 9) != 0) {
-            return fail(error, "a vault reference must look like {vault://env/NAME} or {vault://file/path}");
+            return fail(
+                error,
+                "a vault reference must look like {vault://env/NAME} or {vault://file/path}");
         }
-        apr_status_t rv = resolve_one(apr_pstrmemdup(pool, start, (apr_size_t)(end + 1 - start)), &secret, pool, error);
+        apr_status_t rv = resolve_one(apr_pstrmemdup(pool, start, (apr_size_t)(end + 1 - start)),
+                                      &secret, pool, error);
         if (rv != APR_SUCCESS) {
             return rv;
         }
-        result = apr_pstrcat(pool, result, apr_pstrmemdup(pool, value, (apr_size_t)(start - value)), secret, NULL);
+        result = apr_pstrcat(pool, result, apr_pstrmemdup(pool, value, (apr_size_t)(start - value)),
+                             secret, NULL);
         value = end + 1;
     }
     *resolved = apr_pstrcat(pool, result, value, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counters shared by all children: one anonymous segment, made in post_config and inherited by fork. */
+/* Counters shared by all children: one anonymous segment, made in post_config and inherited by
+ * fork. */
 #include "aip/request.h"
 
 #include <apr_shm.h>

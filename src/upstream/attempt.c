@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The attempt loop: candidate after candidate until one is committed. Decides what an outcome means for the next one; a
- * paid POST that may have been acted upon goes to a second target only where the operator said non_idempotent. */
+/* The attempt loop: candidate after candidate until one is committed. Decides what an outcome means
+ * for the next one; a paid POST that may have been acted upon goes to a second target only where
+ * the operator said non_idempotent. */
 #include "sink.h"
 
 #include <apr_strings.h>
@@ -75,14 +76,16 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
     };
     if (target->body_param >= 0) {
         options.extra_name = (aip_span_t){f->auth_param_name, strlen(f->auth_param_name)};
-        options.extra_value = aip_json_quote((aip_span_t){f->auth_param_value, strlen(f->auth_param_value)}, pool);
+        options.extra_value =
+            aip_json_quote((aip_span_t){f->auth_param_value, strlen(f->auth_param_value)}, pool);
     }
     return aip_chat_build(&req->chat, &options, pool);
 }
 
 /* One exchange on one connection. */
-static void exchange(aip_request_t *req, const aip_target_t *target, const aip_http1_request_t *request,
-                     aip_sink_state_t *state, aip_http1_result_t *result, bool *reused)
+static void exchange(aip_request_t *req, const aip_target_t *target,
+                     const aip_http1_request_t *request, aip_sink_state_t *state,
+                     aip_http1_result_t *result, bool *reused)
 {
     const aip_location_fields_t *f = &req->conf->f;
     aip_http1_limits_t limits = {.write_timeout = apr_time_from_msec(f->balancer_write_timeout),
@@ -98,13 +101,15 @@ static void exchange(aip_request_t *req, const aip_target_t *target, const aip_h
     aip_backend_write_timeout(backend, limits.write_timeout);
     apr_time_t start = apr_time_now();
     aip_http1_exchange(aip_backend_conn(backend), request, &limits, &sink, result, req->r->pool);
-    if (result->outcome == AIP_OUTCOME_TLS && apr_time_now() - start >= target->endpoint->connect_timeout) {
+    if (result->outcome == AIP_OUTCOME_TLS &&
+        apr_time_now() - start >= target->endpoint->connect_timeout) {
         result->outcome = AIP_OUTCOME_CONNECT_TIMEOUT;
     }
     aip_backend_close(backend, result->reusable);
 }
 
-static void attempt(aip_request_t *req, const aip_target_t *target, aip_sink_state_t *state, aip_http1_result_t *result)
+static void attempt(aip_request_t *req, const aip_target_t *target, aip_sink_state_t *state,
+                    aip_http1_result_t *result)
 {
     aip_span_t body = build_body(req, target);
     aip_http1_request_t request = {.head = aip_request_head(req, target, body.len), .body = body};
@@ -114,27 +119,39 @@ static void attempt(aip_request_t *req, const aip_target_t *target, aip_sink_sta
     req->answered.model = target->f.model_name ? target->f.model_name : req->chat.model;
     req->answered.sent_body = body;
     exchange(req, target, &request, state, result, &reused);
-    if (reused && result->written == 0 && result->received == 0 && outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
-        exchange(req, target, &request, state, result, &reused); /* the pooled connection was dead: nothing was sent */
+    if (reused && result->written == 0 && result->received == 0 &&
+        outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
+        exchange(req, target, &request, state, result,
+                 &reused); /* the pooled connection was dead: nothing was sent */
     }
-    *entry = (aip_attempt_t){.target = target, .outcome = result->outcome, .status = result->status,
+    *entry = (aip_attempt_t){.target = target,
+                             .outcome = result->outcome,
+                             .status = result->status,
                              .took = apr_time_now() - start};
-    ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, req->r, "AIP0020: attempt %d: target %s: %s, status %d, %" APR_TIME_T_FMT
-                  " us", req->upstream.n, target->name, aip_outcome_name(result->outcome), result->status, entry->took);
+    ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, req->r,
+                  "AIP0020: attempt %d: target %s: %s, status %d, %" APR_TIME_T_FMT " us",
+                  req->upstream.n, target->name, aip_outcome_name(result->outcome), result->status,
+                  entry->took);
 }
 
 /* What the client is told when no target answered. */
 static int no_answer(const aip_request_t *req, const aip_http1_result_t *result, aip_error_t *err)
 {
     const aip_attempt_t *last = &req->upstream.attempts[req->upstream.n - 1];
-    bool timeout = outcome_criterion(last->outcome) == AIP_CRITERION_TIMEOUT || last->outcome == AIP_OUTCOME_TOTAL_TIMEOUT;
+    bool timeout = outcome_criterion(last->outcome) == AIP_CRITERION_TIMEOUT ||
+                   last->outcome == AIP_OUTCOME_TOTAL_TIMEOUT;
     bool sent = result->written > 0 && last->outcome != AIP_OUTCOME_WITHHELD;
-    aip_error_set(err, req->r->pool, timeout ? HTTP_GATEWAY_TIME_OUT : HTTP_BAD_GATEWAY, "upstream_error",
-                  timeout ? "upstream_timeout" : "upstream_unreachable", NULL, "no target answered; the last of %d: %s",
-                  req->upstream.n, aip_outcome_name(last->outcome));
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r, "AIP0021: no target answered after %d attempts; the last, %s at %s: %s%s",
-                  req->upstream.n, last->target->name, last->target->endpoint->url.origin, aip_outcome_name(last->outcome),
-                  sent ? " (the request had been sent: only the criterion non_idempotent would try another target)" : "");
+    aip_error_set(err, req->r->pool, timeout ? HTTP_GATEWAY_TIME_OUT : HTTP_BAD_GATEWAY,
+                  "upstream_error", timeout ? "upstream_timeout" : "upstream_unreachable", NULL,
+                  "no target answered; the last of %d: %s", req->upstream.n,
+                  aip_outcome_name(last->outcome));
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
+                  "AIP0021: no target answered after %d attempts; the last, %s at %s: %s%s",
+                  req->upstream.n, last->target->name, last->target->endpoint->url.origin,
+                  aip_outcome_name(last->outcome),
+                  sent ? " (the request had been sent: only the criterion non_idempotent would try "
+                         "another target)"
+                       : "");
     return DECLINED;
 }
 
@@ -146,8 +163,8 @@ static int client_gone(const aip_request_t *req)
 }
 
 /* After an attempt that ended the loop. */
-static int conclude(aip_request_t *req, aip_sink_state_t *state, const aip_http1_result_t *result, const aip_kept_t *kept,
-                    aip_error_t *err)
+static int conclude(aip_request_t *req, aip_sink_state_t *state, const aip_http1_result_t *result,
+                    const aip_kept_t *kept, aip_error_t *err)
 {
     if (result->outcome == AIP_OUTCOME_CLIENT_GONE || state->failed) {
         return client_gone(req);
@@ -157,8 +174,9 @@ static int conclude(aip_request_t *req, aip_sink_state_t *state, const aip_http1
         return OK;
     }
     if (state->committed) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, req->r, "AIP0022: target %s: the answer broke off after %" APR_OFF_T_FMT
-                      " bytes: %s", state->target->name, result->body_bytes, aip_outcome_name(result->outcome));
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, req->r,
+                      "AIP0022: target %s: the answer broke off after %" APR_OFF_T_FMT " bytes: %s",
+                      state->target->name, result->body_bytes, aip_outcome_name(result->outcome));
         aip_sink_cut(state, result->outcome);
         return OK;
     }
@@ -179,7 +197,8 @@ int aip_upstream_run(aip_request_t *req, aip_error_t *err)
     if (n > f->balancer_retries + 1) {
         n = (int)f->balancer_retries + 1;
     }
-    req->upstream.attempts = apr_pcalloc(req->r->pool, (apr_size_t)n * sizeof *req->upstream.attempts);
+    req->upstream.attempts =
+        apr_pcalloc(req->r->pool, (apr_size_t)n * sizeof *req->upstream.attempts);
     for (int i = 0; i < n; i++) {
         const aip_target_t *target = req->conf->targets->list[req->candidates.targets[i]];
         aip_sink_init(&state, req, target, i + 1 < n ? f->balancer_failover_criteria : 0, &kept);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection out of a worker's pool as the exchange sees it: sockets directly for http, mod_ssl's filters for https,
- * and one poll that watches upstream and client together. Used by one request's thread. */
+/* A connection out of a worker's pool as the exchange sees it: sockets directly for http, mod_ssl's
+ * filters for https, and one poll that watches upstream and client together. Used by one request's
+ * thread. */
 #include "aip/config.h"
 #include "proxy_api.h"
 
@@ -15,7 +16,8 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-/* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted, looked for this often. */
+/* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted,
+ * looked for this often. */
 #define SECONDARY_SLICE apr_time_from_msec(250)
 /* Servers send two session tickets by default. */
 #define RECORD_TRIES 4
@@ -72,13 +74,14 @@ static apr_status_t write_plain(void *ctx, const struct iovec *vec, int n, apr_s
     return errno == EWOULDBLOCK ? APR_EAGAIN : APR_FROM_OS_ERROR(errno);
 }
 
-/* After bytes came in, mod_ssl says EAGAIN for each record without data (session tickets), though the next may be in its
- * buffer already, where no poll() sees it. */
+/* After bytes came in, mod_ssl says EAGAIN for each record without data (session tickets), though
+ * the next may be in its buffer already, where no poll() sees it. */
 static apr_status_t read_records(aip_backend_t *b, apr_size_t room)
 {
     apr_status_t rv = APR_EAGAIN;
     for (int tries = b->readable ? RECORD_TRIES : 1; tries > 0 && rv == APR_EAGAIN; tries--) {
-        rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ, (apr_off_t)room);
+        rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ,
+                            (apr_off_t)room);
         if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(b->in))) {
             rv = APR_EAGAIN;
         }
@@ -111,7 +114,8 @@ static apr_status_t write_tls(void *ctx, const struct iovec *vec, int n, apr_siz
     apr_size_t total = 0;
     for (int i = 0; i < n; i++) {
         if (vec[i].iov_len) {
-            APR_BRIGADE_INSERT_TAIL(out, apr_bucket_transient_create(vec[i].iov_base, vec[i].iov_len, alloc));
+            APR_BRIGADE_INSERT_TAIL(
+                out, apr_bucket_transient_create(vec[i].iov_base, vec[i].iov_len, alloc));
             total += vec[i].iov_len;
         }
     }
@@ -151,13 +155,15 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
 {
     aip_backend_t *b = ctx;
     apr_time_t end = apr_time_now() + timeout;
-    short events = (short)((what & AIP_WAIT_READ ? POLLIN : 0) | (what & AIP_WAIT_WRITE ? POLLOUT : 0));
+    short events =
+        (short)((what & AIP_WAIT_READ ? POLLIN : 0) | (what & AIP_WAIT_WRITE ? POLLOUT : 0));
     struct pollfd fds[2] = {{.fd = b->fd, .events = events},
                             {.fd = b->client_fd, .events = POLLRDHUP}};
     for (;;) {
         bool slice = b->r->connection->master && timeout > SECONDARY_SLICE;
         apr_interval_time_t step = slice ? SECONDARY_SLICE : timeout;
-        int n = poll(fds, b->client_fd >= 0 ? 2 : 1, (int)((step + 999) / 1000 > INT_MAX ? INT_MAX : (step + 999) / 1000));
+        int n = poll(fds, b->client_fd >= 0 ? 2 : 1,
+                     (int)((step + 999) / 1000 > INT_MAX ? INT_MAX : (step + 999) / 1000));
         if (n < 0 && errno != EINTR) {
             return APR_FROM_OS_ERROR(errno);
         }
@@ -188,7 +194,8 @@ static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
         return false;
     }
     b->conn->is_ssl = e->url.tls;
-    if (proxy->determine_connection(r->pool, r, conf, e->worker, b->conn, &uri, &url, NULL, 0, port, sizeof port) != OK) {
+    if (proxy->determine_connection(r->pool, r, conf, e->worker, b->conn, &uri, &url, NULL, 0, port,
+                                    sizeof port) != OK) {
         return false;
     }
     const apr_socket_t *pooled = b->conn->sock;
@@ -200,7 +207,8 @@ static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
     return true;
 }
 
-/* mod_proxy hands the request's own configuration to mod_ssl, so the endpoint's section is merged in for that moment. */
+/* mod_proxy hands the request's own configuration to mod_ssl, so the endpoint's section is merged
+ * in for that moment. */
 static bool connect_tls(aip_backend_t *b, const aip_proxy_api_t *proxy)
 {
     request_rec *r = b->r;
@@ -220,16 +228,19 @@ static bool connect_tls(aip_backend_t *b, const aip_proxy_api_t *proxy)
     return true;
 }
 
-aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint, aip_outcome_e *outcome)
+aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint,
+                                aip_outcome_e *outcome)
 {
     const aip_proxy_api_t *proxy = aip_proxy_api();
     aip_backend_t *b = apr_pcalloc(r->pool, sizeof *b);
     apr_time_t start = apr_time_now();
     *b = (aip_backend_t){.r = r, .endpoint = endpoint, .fd = -1, .client_fd = client_socket(r)};
-    b->api = endpoint->url.tls ? (aip_conn_t){b, read_tls, write_tls, wait_both, now, tls_failed}
-                               : (aip_conn_t){b, read_plain, write_plain, wait_both, now, tls_failed};
+    b->api = endpoint->url.tls
+                 ? (aip_conn_t){b, read_tls, write_tls, wait_both, now, tls_failed}
+                 : (aip_conn_t){b, read_plain, write_plain, wait_both, now, tls_failed};
     if (!connect_to(b, proxy)) {
-        *outcome = apr_time_now() - start >= endpoint->connect_timeout ? AIP_OUTCOME_CONNECT_TIMEOUT : AIP_OUTCOME_CONNECT;
+        *outcome = apr_time_now() - start >= endpoint->connect_timeout ? AIP_OUTCOME_CONNECT_TIMEOUT
+                                                                       : AIP_OUTCOME_CONNECT;
     } else if (endpoint->url.tls && !connect_tls(b, proxy)) {
         *outcome = AIP_OUTCOME_TLS;
     } else {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The embeddings call on the request path: the same pooled exchange as for targets, so that connections are kept and a
- * client that leaves ends it. No header of the client goes along, unless allow_override asks for its credential. */
+/* The embeddings call on the request path: the same pooled exchange as for targets, so that
+ * connections are kept and a client that leaves ends it. No header of the client goes along, unless
+ * allow_override asks for its credential. */
 #include "aip/upstream.h"
 
 #include <apr_escape.h>
@@ -54,58 +55,70 @@ static aip_sink_e on_wait(void *ctx)
     return AIP_SINK_CONTINUE;
 }
 
-static aip_span_t head(const aip_request_t *req, const aip_embedder_conf_t *conf, const aip_endpoint_t *endpoint,
-                       apr_size_t body_len)
+static aip_span_t head(const aip_request_t *req, const aip_embedder_conf_t *conf,
+                       const aip_endpoint_t *endpoint, apr_size_t body_len)
 {
     const request_rec *r = req->r;
     const aip_location_fields_t *f = &req->conf->f;
     const char *query = endpoint->url.query, *credential = "";
     if (conf->param_name && !conf->param_in_body) {
-        query = apr_pstrcat(r->pool, query ? query : "", query ? "&" : "", apr_pescape_urlencoded(r->pool, conf->param_name),
-                            "=", apr_pescape_urlencoded(r->pool, conf->param_value), NULL);
+        query = apr_pstrcat(r->pool, query ? query : "", query ? "&" : "",
+                            apr_pescape_urlencoded(r->pool, conf->param_name), "=",
+                            apr_pescape_urlencoded(r->pool, conf->param_value), NULL);
     }
     if (conf->header_name) {
-        const char *own = f->embeddings_auth_allow_override ? apr_table_get(r->headers_in, conf->header_name) : NULL;
+        const char *own = f->embeddings_auth_allow_override
+                              ? apr_table_get(r->headers_in, conf->header_name)
+                              : NULL;
         own = own && aip_header_value_ok(own) ? own : conf->header_value;
         credential = apr_pstrcat(r->pool, conf->header_name, ": ", own, CRLF, NULL);
     }
-    const char *text = apr_psprintf(
-        r->pool,
-        "POST %s%s%s HTTP/1.1" CRLF "Host: %s" CRLF "Content-Type: application/json" CRLF "Accept: application/json" CRLF
-        "Accept-Encoding: identity" CRLF "User-Agent: mod_ai_proxy_adv/" AIP_VERSION CRLF
-        "Content-Length: %" APR_SIZE_T_FMT CRLF "%s" CRLF,
-        endpoint->url.path, query ? "?" : "", query ? query : "", endpoint->url.authority, body_len, credential);
+    const char *text = apr_psprintf(r->pool,
+                                    "POST %s%s%s HTTP/1.1" CRLF "Host: %s" CRLF
+                                    "Content-Type: application/json" CRLF
+                                    "Accept: application/json" CRLF "Accept-Encoding: identity" CRLF
+                                    "User-Agent: mod_ai_proxy_adv/" AIP_VERSION CRLF
+                                    "Content-Length: %" APR_SIZE_T_FMT CRLF "%s" CRLF,
+                                    endpoint->url.path, query ? "?" : "", query ? query : "",
+                                    endpoint->url.authority, body_len, credential);
     return (aip_span_t){text, strlen(text)};
 }
 
-static apr_status_t failed(const aip_request_t *req, const aip_http1_result_t *result, const answer_t *answer,
-                           aip_error_t *err)
+static apr_status_t failed(const aip_request_t *req, const aip_http1_result_t *result,
+                           const answer_t *answer, aip_error_t *err)
 {
     if (result->outcome == AIP_OUTCOME_OK || result->outcome == AIP_OUTCOME_WITHHELD) {
-        return aip_error_set(err, req->r->pool, HTTP_BAD_GATEWAY, "gateway_error", "embeddings_status", NULL,
+        return aip_error_set(err, req->r->pool, HTTP_BAD_GATEWAY, "gateway_error",
+                             "embeddings_status", NULL,
                              "the embeddings provider answered with status %d", answer->status);
     }
-    bool timeout = result->outcome == AIP_OUTCOME_CONNECT_TIMEOUT || result->outcome == AIP_OUTCOME_FIRST_BYTE_TIMEOUT ||
-                   result->outcome == AIP_OUTCOME_IDLE_TIMEOUT || result->outcome == AIP_OUTCOME_TOTAL_TIMEOUT ||
+    bool timeout = result->outcome == AIP_OUTCOME_CONNECT_TIMEOUT ||
+                   result->outcome == AIP_OUTCOME_FIRST_BYTE_TIMEOUT ||
+                   result->outcome == AIP_OUTCOME_IDLE_TIMEOUT ||
+                   result->outcome == AIP_OUTCOME_TOTAL_TIMEOUT ||
                    result->outcome == AIP_OUTCOME_WRITE_TIMEOUT;
-    return aip_error_set(err, req->r->pool, timeout ? HTTP_GATEWAY_TIME_OUT : HTTP_BAD_GATEWAY, "gateway_error",
-                         result->outcome == AIP_OUTCOME_CLIENT_GONE ? "client_gone"
-                         : timeout                                  ? "embeddings_timeout"
-                                                                    : "embeddings_unreachable",
-                         NULL, "the embeddings provider did not answer: %s", aip_outcome_name(result->outcome));
+    return aip_error_set(
+        err, req->r->pool, timeout ? HTTP_GATEWAY_TIME_OUT : HTTP_BAD_GATEWAY, "gateway_error",
+        result->outcome == AIP_OUTCOME_CLIENT_GONE ? "client_gone"
+        : timeout                                  ? "embeddings_timeout"
+                                                   : "embeddings_unreachable",
+        NULL, "the embeddings provider did not answer: %s", aip_outcome_name(result->outcome));
 }
 
-apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router, const aip_endpoint_t *endpoint, aip_span_t text,
-                            float *vector, aip_error_t *err)
+apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router,
+                            const aip_endpoint_t *endpoint, aip_span_t text, float *vector,
+                            aip_error_t *err)
 {
     apr_pool_t *pool = req->r->pool;
     const aip_embedder_conf_t *conf = &aip_router_conf(router)->embedder;
     aip_span_t body = aip_router_request(conf, &text, 1, pool);
     aip_http1_request_t request = {.head = head(req, conf, endpoint, body.len), .body = body};
-    aip_http1_limits_t limits = {.write_timeout = conf->timeout, .read_timeout = conf->timeout,
+    aip_http1_limits_t limits = {.write_timeout = conf->timeout,
+                                 .read_timeout = conf->timeout,
                                  .deadline = apr_time_now() + conf->timeout};
     answer_t answer = {.pool = pool};
-    aip_http1_sink_t sink = {.ctx = &answer, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
+    aip_http1_sink_t sink = {
+        .ctx = &answer, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
     aip_http1_result_t result = {0};
     /* An embedding is cheap and has no side effect: a dead pooled connection is replaced once. */
     for (int tries = 0; tries < 2; tries++) {
@@ -123,5 +136,6 @@ apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router, const aip_
     if (result.outcome != AIP_OUTCOME_OK || answer.status != 200) {
         return failed(req, &result, &answer, err);
     }
-    return aip_router_response(router, (aip_span_t){answer.data ? answer.data : "", answer.len}, vector, pool, err);
+    return aip_router_response(router, (aip_span_t){answer.data ? answer.data : "", answer.len},
+                               vector, pool, err);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Endpoints: one private worker of mod_proxy and one section of TLS settings each. Made while the configuration is read,
- * their workers in post_config and child_init. A section is put among mod_proxy's own, under a name that no URL can
- * match, so that mod_proxy has mod_ssl prepare it like any <Proxy>. */
+/* Endpoints: one private worker of mod_proxy and one section of TLS settings each. Made while the
+ * configuration is read, their workers in post_config and child_init. A section is put among
+ * mod_proxy's own, under a name that no URL can match, so that mod_proxy has mod_ssl prepare it
+ * like any <Proxy>. */
 #include "aip/config.h"
 #include "proxy_api.h"
 
@@ -18,10 +19,13 @@ APLOG_USE_MODULE(ai_proxy_adv);
 const char *aip_endpoint_missing(const aip_url_t *url, apr_pool_t *pool)
 {
     if (!aip_proxy_api()) {
-        return "mod_proxy is not loaded: run 'a2enmod proxy', or add a LoadModule line for proxy_module";
+        return "mod_proxy is not loaded: run 'a2enmod proxy', or add a LoadModule line for "
+               "proxy_module";
     }
     if (url->tls && !ap_find_linked_module("mod_ssl.c")) {
-        return apr_psprintf(pool, "%s needs mod_ssl: run 'a2enmod ssl', or add a LoadModule line for ssl_module", url->origin);
+        return apr_psprintf(
+            pool, "%s needs mod_ssl: run 'a2enmod ssl', or add a LoadModule line for ssl_module",
+            url->origin);
     }
     return NULL;
 }
@@ -29,7 +33,8 @@ const char *aip_endpoint_missing(const aip_url_t *url, apr_pool_t *pool)
 /* The system's bundle of certificate authorities, wherever this distribution has it. */
 static const char *ca_bundle(void)
 {
-    static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+    static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt",
+                                         "/etc/pki/tls/certs/ca-bundle.crt",
                                          "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
     struct stat st;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -40,23 +45,30 @@ static const char *ca_bundle(void)
     return NULL;
 }
 
-/* mod_ssl checks names by default but no chain; these lines do, and the operator's own, merged later, win. */
+/* mod_ssl checks names by default but no chain; these lines do, and the operator's own, merged
+ * later, win. */
 static const char *secure_defaults(ap_conf_vector_t *vector, server_rec *server, apr_pool_t *pool)
 {
-    const char *lines[][2] = {{"SSLProxyEngine", "on"},        {"SSLProxyVerify", "require"},
-                              {"SSLProxyVerifyDepth", "5"},    {"SSLProxyCheckPeerName", "on"},
-                              {"SSLProxyCheckPeerExpire", "on"}, {"SSLProxyCACertificateFile", ca_bundle()}};
+    const char *lines[][2] = {
+        {"SSLProxyEngine", "on"},          {"SSLProxyVerify", "require"},
+        {"SSLProxyVerifyDepth", "5"},      {"SSLProxyCheckPeerName", "on"},
+        {"SSLProxyCheckPeerExpire", "on"}, {"SSLProxyCACertificateFile", ca_bundle()}};
     ap_directive_t *first = NULL, *last = NULL;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         if (lines[i][1]) {
             ap_directive_t *line = apr_pcalloc(pool, sizeof *line);
-            *line = (ap_directive_t){.directive = lines[i][0], .args = lines[i][1], .filename = "built-in defaults"};
+            *line = (ap_directive_t){
+                .directive = lines[i][0], .args = lines[i][1], .filename = "built-in defaults"};
             *(last ? &last->next : &first) = line;
             last = line;
         }
     }
-    cmd_parms cmd = {.pool = pool, .temp_pool = pool, .server = server, .override = ACCESS_CONF | PROXY_CONF,
-                     .override_opts = OPT_ALL, .limited = -1};
+    cmd_parms cmd = {.pool = pool,
+                     .temp_pool = pool,
+                     .server = server,
+                     .override = ACCESS_CONF | PROXY_CONF,
+                     .override_opts = OPT_ALL,
+                     .limited = -1};
     return ap_walk_config(first, &cmd, vector);
 }
 
@@ -76,19 +88,23 @@ static const char *make_section(aip_endpoint_t *endpoint, ap_conf_vector_t *user
         ap_set_module_config(endpoint->section, proxy, dir);
     }
     dir->p = apr_pstrcat(pool, "ai-target:", endpoint->name, NULL);
-    dir->preserve_host = 0; /* the client's Host must become neither SNI nor the name that is verified */
+    dir->preserve_host =
+        0; /* the client's Host must become neither SNI nor the name that is verified */
     dir->preserve_host_set = 1;
     APR_ARRAY_PUSH(conf->sec_proxy, ap_conf_vector_t *) = endpoint->section;
     return NULL;
 }
 
-aip_endpoint_t *aip_endpoint_create(const char *name, const aip_url_t *url, server_rec *server, ap_conf_vector_t *user,
-                                    apr_pool_t *pconf, const char **error)
+aip_endpoint_t *aip_endpoint_create(const char *name, const aip_url_t *url, server_rec *server,
+                                    ap_conf_vector_t *user, apr_pool_t *pconf, const char **error)
 {
     aip_endpoint_t *endpoint = apr_pcalloc(pconf, sizeof *endpoint);
     *error = aip_endpoint_missing(url, pconf);
-    *endpoint = (aip_endpoint_t){.name = name, .url = *url, .server = server,
-                                 .connect_timeout = apr_time_from_sec(60), .io_timeout = apr_time_from_sec(60)};
+    *endpoint = (aip_endpoint_t){.name = name,
+                                 .url = *url,
+                                 .server = server,
+                                 .connect_timeout = apr_time_from_sec(60),
+                                 .io_timeout = apr_time_from_sec(60)};
     if (!*error && url->tls) {
         *error = make_section(endpoint, user, pconf);
     }
@@ -112,10 +128,12 @@ aip_endpoint_t *aip_endpoint_find(const char *name, const aip_url_t *url)
 
 static apr_status_t define(aip_endpoint_t *endpoint, apr_pool_t *pconf)
 {
-    const char *error = aip_proxy_api()->define_worker(pconf, &endpoint->worker, NULL, NULL, endpoint->url.origin, 0);
+    const char *error = aip_proxy_api()->define_worker(pconf, &endpoint->worker, NULL, NULL,
+                                                       endpoint->url.origin, 0);
     if (error) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, endpoint->server, "AIP0001: %s: no worker for %s: %s", endpoint->name,
-                     endpoint->url.origin, error);
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, endpoint->server,
+                     "AIP0001: %s: no worker for %s: %s", endpoint->name, endpoint->url.origin,
+                     error);
         return APR_EGENERAL;
     }
     proxy_worker_shared *s = endpoint->worker->s;
@@ -150,8 +168,9 @@ void aip_endpoints_init(apr_pool_t *pchild, server_rec *s)
         aip_endpoint_t *endpoint = APR_ARRAY_IDX(aip_registry->endpoints, i, aip_endpoint_t *);
         apr_status_t rv = aip_proxy_api()->initialize_worker(endpoint->worker, s, pchild);
         if (rv != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0002: %s: the worker for %s cannot be initialised",
-                         endpoint->name, endpoint->url.origin);
+            ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
+                         "AIP0002: %s: the worker for %s cannot be initialised", endpoint->name,
+                         endpoint->url.origin);
         }
     }
 }

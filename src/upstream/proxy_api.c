@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds mod_proxy at run time. Called while the configuration is read (one thread), later only read. */
+/* Finds mod_proxy at run time. Called while the configuration is read (one thread), later only
+ * read. */
 #include "proxy_api.h"
 
 #include <dlfcn.h>
@@ -12,7 +13,8 @@ void aip_proxy_api_reset(void)
     api.module = NULL;
 }
 
-/* ISO C has no conversion from object to function pointer; POSIX dlsym() is used through this copy. */
+/* ISO C has no conversion from object to function pointer; POSIX dlsym() is used through this copy.
+ */
 static bool find(const char *name, void *function)
 {
     void *symbol = dlsym(RTLD_DEFAULT, name);

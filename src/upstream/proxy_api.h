@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_SRC_UPSTREAM_PROXY_API_H
 #define AIP_SRC_UPSTREAM_PROXY_API_H
-/* Private to src/upstream: mod_proxy's functions, found at configuration time instead of linked, so that modules may be
- * loaded in any order and a missing mod_proxy is a configuration error. */
+/* Private to src/upstream: mod_proxy's functions, found at configuration time instead of linked, so
+ * that modules may be loaded in any order and a missing mod_proxy is a configuration error. */
 
 #include <httpd.h>
 #include <mod_proxy.h>
@@ -19,7 +19,8 @@ typedef struct aip_proxy_api_t {
     __typeof__(&ap_proxy_release_connection) release_connection;
 } aip_proxy_api_t;
 
-/** The functions, looked up at the first call of a configuration; NULL when mod_proxy is not loaded. */
+/** The functions, looked up at the first call of a configuration; NULL when mod_proxy is not
+ * loaded. */
 const aip_proxy_api_t *aip_proxy_api(void);
 
 /** Forgets them: another configuration read may load mod_proxy elsewhere. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Takes the response of an attempt: withholds it, or commits it to the client. Until the first byte is passed to httpd's
- * filters nothing of the request_rec is touched, so that a refused attempt leaves no trace. */
+/* Takes the response of an attempt: withholds it, or commits it to the client. Until the first byte
+ * is passed to httpd's filters nothing of the request_rec is touched, so that a refused attempt
+ * leaves no trace. */
 #include "sink.h"
 
 #include <apr_strings.h>
@@ -8,14 +9,27 @@
 #include <http_protocol.h>
 #include <http_request.h>
 
-#define PASS_AT 65536           /* held bytes that are passed on without waiting for a pause */
+#define PASS_AT 65536 /* held bytes that are passed on without waiting for a pause */
 #define EVENT_MAX (1u << 20)
 #define COPY_MAX (8u << 20)
 
-static const char *const dropped[] = {"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-                                      "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Date",
-                                      "Server", "Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security",
-                                      "Content-Length", "Content-Type"};
+static const char *const dropped[] = {"Connection",
+                                      "Keep-Alive",
+                                      "Proxy-Authenticate",
+                                      "Proxy-Authorization",
+                                      "Proxy-Connection",
+                                      "TE",
+                                      "Trailer",
+                                      "Transfer-Encoding",
+                                      "Upgrade",
+                                      "Date",
+                                      "Server",
+                                      "Set-Cookie",
+                                      "Set-Cookie2",
+                                      "Alt-Svc",
+                                      "Strict-Transport-Security",
+                                      "Content-Length",
+                                      "Content-Type"};
 
 unsigned aip_status_criterion(int status)
 {
@@ -65,12 +79,15 @@ static void add_own_headers(const aip_request_t *req, const aip_target_t *target
     if (f->model_name_header && ap_is_HTTP_SUCCESS(r->status)) {
         const char *model = req->answered.model ? req->answered.model : "";
         apr_table_setn(r->headers_out, f->model_name_header_name,
-                       apr_pstrcat(r->pool, target->provider_name, "/", aip_header_value_ok(model) ? model : "", NULL));
+                       apr_pstrcat(r->pool, target->provider_name, "/",
+                                   aip_header_value_ok(model) ? model : "", NULL));
     }
     if (f->route_headers && decision->reason != AIP_REASON_NONE && target->f.description) {
-        apr_table_setn(r->headers_out, "X-LLM-Route", aip_header_value_ok(target->f.description) ? target->f.description : "");
+        apr_table_setn(r->headers_out, "X-LLM-Route",
+                       aip_header_value_ok(target->f.description) ? target->f.description : "");
         if (decision->nearest >= 0) {
-            apr_table_setn(r->headers_out, "X-LLM-Distance", apr_psprintf(r->pool, "%.4f", (double)decision->distance));
+            apr_table_setn(r->headers_out, "X-LLM-Distance",
+                           apr_psprintf(r->pool, "%.4f", (double)decision->distance));
         }
     }
 }
@@ -80,10 +97,13 @@ static void set_status(request_rec *r, int status)
 {
     const char *line = ap_get_status_line(status);
     r->status = status;
-    r->status_line = strtol(line, NULL, 10) == status ? NULL : apr_psprintf(r->pool, "%d Upstream Status", status);
+    r->status_line = strtol(line, NULL, 10) == status
+                         ? NULL
+                         : apr_psprintf(r->pool, "%d Upstream Status", status);
 }
 
-static void apply_response(const aip_request_t *req, const aip_target_t *target, const aip_http1_response_t *response)
+static void apply_response(const aip_request_t *req, const aip_target_t *target,
+                           const aip_http1_response_t *response)
 {
     request_rec *r = req->r;
     header_copy_t copy = {r, apr_table_get(response->headers, "Connection")};
@@ -150,18 +170,21 @@ static void hold(aip_sink_state_t *state, const char *data, size_t len)
     state->held += len;
 }
 
-/* What a stream's events tell about usage, model and text; text is collected as the inside of a JSON string. */
+/* What a stream's events tell about usage, model and text; text is collected as the inside of a
+ * JSON string. */
 static bool on_event(void *ctx, const aip_sse_event_t *event)
 {
     aip_sink_state_t *state = ctx;
     aip_answered_t *answered = &state->req->answered;
     aip_answer_t answer;
-    if (!event->partial && event->data.data && state->observe && aip_answer_read(event->data, &answer, &answered->usage)) {
+    if (!event->partial && event->data.data && state->observe &&
+        aip_answer_read(event->data, &answer, &answered->usage)) {
         if (answer.model.data && !answered->response_model) {
             answered->response_model = aip_json_string(answer.model, state->req->r->pool);
         }
         if (answer.content.len > 2) {
-            answered->first_byte_at = answered->first_byte_at ? answered->first_byte_at : apr_time_now();
+            answered->first_byte_at =
+                answered->first_byte_at ? answered->first_byte_at : apr_time_now();
             if (state->payloads) {
                 copy_bytes(state, answer.content.data + 1, answer.content.len - 2);
             }
@@ -189,7 +212,8 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     state->response = response;
     if (aip_status_criterion(response->status) & state->withhold) {
         state->withheld = true;
-        *state->kept = (aip_kept_t){.response = response, .target = state->target,
+        *state->kept = (aip_kept_t){.response = response,
+                                    .target = state->target,
                                     .body = apr_palloc(pool, AIP_HTTP1_DRAIN_BYTES)};
         return AIP_SINK_DRAIN;
     }
@@ -224,8 +248,8 @@ static aip_sink_e on_wait(void *ctx)
     return state->withheld || !state->held || pass(state, true) ? AIP_SINK_CONTINUE : AIP_SINK_STOP;
 }
 
-void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target, unsigned withhold,
-                   aip_kept_t *kept)
+void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target,
+                   unsigned withhold, aip_kept_t *kept)
 {
     const aip_target_fields_t *f = &target->f;
     *state = (aip_sink_state_t){.req = req, .target = target, .withhold = withhold, .kept = kept};
@@ -237,7 +261,8 @@ void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target
 
 aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state)
 {
-    return (aip_http1_sink_t){.ctx = state, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
+    return (aip_http1_sink_t){
+        .ctx = state, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
 }
 
 static void note_copy(aip_sink_state_t *state)
@@ -265,9 +290,11 @@ void aip_sink_cut(aip_sink_state_t *state, aip_outcome_e outcome)
     note_copy(state);
     state->req->answered.cut = aip_outcome_name(outcome);
     if (state->sse) {
-        aip_error_t error = {.type = "upstream_error", .code = aip_outcome_name(outcome),
+        aip_error_t error = {.type = "upstream_error",
+                             .code = aip_outcome_name(outcome),
                              .message = "the model's answer broke off"};
-        const char *json = aip_error_json(&error, r->pool); /* ends with a newline: one more ends the event */
+        const char *json =
+            aip_error_json(&error, r->pool); /* ends with a newline: one more ends the event */
         apr_brigade_puts(state->out, NULL, NULL, apr_pstrcat(r->pool, "data: ", json, "\n", NULL));
     } else {
         if (state->held && !pass(state, true)) {

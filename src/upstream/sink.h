@@ -20,7 +20,8 @@ typedef struct aip_kept_t {
 typedef struct aip_sink_state_t {
     aip_request_t *req;
     const aip_target_t *target;
-    unsigned withhold;           /**< criteria (http_* bits) whose status is kept back; 0 for the last candidate */
+    unsigned
+        withhold; /**< criteria (http_* bits) whose status is kept back; 0 for the last candidate */
     const aip_http1_response_t *response;
     aip_kept_t *kept;
     bool withheld, committed, sse, failed; /**< failed: the client is gone */
@@ -28,13 +29,13 @@ typedef struct aip_sink_state_t {
     aip_sse_t *events;
     apr_bucket_brigade *out;
     apr_size_t held;
-    char *copy;                  /**< what observe/ reads afterwards */
+    char *copy; /**< what observe/ reads afterwards */
     apr_size_t copied, copy_room;
 } aip_sink_state_t;
 
 /** A sink for one attempt. */
-void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target, unsigned withhold,
-                   aip_kept_t *kept);
+void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target,
+                   unsigned withhold, aip_kept_t *kept);
 
 /** The functions for the exchange. */
 aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state);
@@ -42,7 +43,8 @@ aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state);
 /** The exchange ended well: passes on the rest and the end. */
 void aip_sink_finish(aip_sink_state_t *state);
 
-/** The exchange broke after commit: a stream ends with an error event, another body is visibly cut. */
+/** The exchange broke after commit: a stream ends with an error event, another body is visibly cut.
+ */
 void aip_sink_cut(aip_sink_state_t *state, aip_outcome_e outcome);
 
 /** Answers with what was kept. */
