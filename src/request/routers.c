@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The routers of this child: those of checked gateways are started in child_init, one that only a
+ * combination of sections makes is started by its first request. */
+#include "routers.h"
+
+#include <apr_strings.h>
+#include <apr_thread_mutex.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(ai_proxy_adv);
+
+/* What makes two merged configurations share a router. Strings are compared by address: merges copy
+ * pointers. */
+typedef struct router_key_t {
+    const aip_targets_t *targets;
+    const char *model, *url, *header_name, *header_value, *param_name, *param_value, *host,
+        *username, *password;
+    const char *server_name, *state_dir;
+    apr_int64_t numbers[16];
+} router_key_t;
+
+typedef struct entry_t {
+    router_key_t key;
+    aip_router_entry_t public;
+    struct entry_t *next;
+} entry_t;
+
+static struct {
+    apr_pool_t *pool;
+    apr_thread_mutex_t *mutex;
+    entry_t *first; /* only ever grows at the front; read without the mutex */
+} routers;
+
+static void make_key(router_key_t *key, const aip_dir_conf_t *conf)
+{
+    const aip_location_fields_t *f = &conf->f;
+    memset(key, 0, sizeof *key);
+    key->targets = conf->targets;
+    key->model = f->embeddings_model_name;
+    key->url = f->embeddings_model_options_upstream_url;
+    key->header_name = f->embeddings_auth_header_name;
+    key->header_value = f->embeddings_auth_header_value;
+    key->param_name = f->embeddings_auth_param_name;
+    key->param_value = f->embeddings_auth_param_value;
+    key->host = f->vectordb_redis_host;
+    key->username = f->vectordb_redis_username;
+    key->password = f->vectordb_redis_password;
+    key->server_name = f->vectordb_redis_server_name;
+    key->state_dir = f->state_dir;
+    apr_int64_t numbers[] = {
+        f->embeddings_model_provider,
+        f->embeddings_auth_param_location,
+        f->embeddings_send_dimensions,
+        f->embeddings_timeout,
+        f->vectordb_strategy,
+        f->vectordb_dimensions,
+        f->vectordb_distance_metric,
+        f->vectordb_redis_port,
+        f->vectordb_redis_database,
+        f->vectordb_redis_connect_timeout,
+        f->vectordb_redis_send_timeout,
+        f->vectordb_redis_read_timeout,
+        f->vectordb_redis_keepalive_pool_size,
+        f->set[AIP_L_vectordb_redis_keepalive_backlog] ? f->vectordb_redis_keepalive_backlog : -1,
+        f->vectordb_redis_ssl * 2 + f->vectordb_redis_ssl_verify,
+        f->vectordb_redis_connection_is_proxied};
+    memcpy(key->numbers, numbers, sizeof numbers);
+}
+
+static void log_line(void *baton, aip_log_level_e level, const char *message)
+{
+    ap_log_error(APLOG_MARK, (int)level, 0, (server_rec *)baton, "%s", message);
+}
+
+static aip_redis_conf_t *redis_conf(const aip_location_fields_t *f, apr_pool_t *pool)
+{
+    aip_redis_conf_t *redis = apr_pcalloc(pool, sizeof *redis);
+    *redis = (aip_redis_conf_t){
+        .host = f->vectordb_redis_host,
+        .port = (int)f->vectordb_redis_port,
+        .username = f->vectordb_redis_username,
+        .password = f->vectordb_redis_password,
+        .database = (int)f->vectordb_redis_database,
+        .connect_timeout = (int)f->vectordb_redis_connect_timeout,
+        .send_timeout = (int)f->vectordb_redis_send_timeout,
+        .read_timeout = (int)f->vectordb_redis_read_timeout,
+        .pool_size = (int)f->vectordb_redis_keepalive_pool_size,
+        .backlog = f->set[AIP_L_vectordb_redis_keepalive_backlog]
+                       ? (int)f->vectordb_redis_keepalive_backlog
+                       : -1,
+        .ssl = f->vectordb_redis_ssl,
+        .ssl_verify = f->vectordb_redis_ssl_verify,
+        .server_name = f->vectordb_redis_server_name,
+        .proxied = f->vectordb_redis_connection_is_proxied,
+    };
+    return redis;
+}
+
+static bool send_dimensions(const aip_location_fields_t *f)
+{
+    return f->embeddings_send_dimensions == AIP_DIMENSIONS_ON ||
+           (f->embeddings_send_dimensions == AIP_DIMENSIONS_AUTO &&
+            aip_embeddings_takes_dimensions(f->embeddings_model_name));
+}
+
+/* @return NULL, or what is missing for a router */
+static const char *embedder_conf(entry_t *entry, const aip_location_fields_t *f,
+                                 aip_embedder_conf_t *conf, apr_pool_t *pool)
+{
+    const char *error, *word = aip_field_word(&aip_location_table[AIP_L_embeddings_model_provider],
+                                              f->embeddings_model_provider, pool);
+    const aip_embeddings_provider_t *provider = aip_embeddings_provider(word);
+    aip_url_t url;
+    if (!f->embeddings_model_name || !f->set[AIP_L_embeddings_model_provider]) {
+        return "no embeddings model is configured";
+    }
+    if (provider->local) {
+        conf->local =
+            apr_hash_get(aip_registry->models, aip_model_dir(f->embeddings_model_name, pool),
+                         APR_HASH_KEY_STRING);
+        conf->dims = conf->local ? aip_model2vec_dims(conf->local) : 0;
+        return conf->local ? NULL : "the local embeddings model was not loaded at start";
+    }
+    const char *text = f->embeddings_model_options_upstream_url
+                           ? f->embeddings_model_options_upstream_url
+                           : provider->default_url;
+    if (!text || aip_url_parse(text, &url, pool, &error) != APR_SUCCESS ||
+        !f->set[AIP_L_vectordb_dimensions]) {
+        return "the embeddings provider is not configured completely";
+    }
+    entry->public.endpoint = aip_endpoint_find("embeddings", &url);
+    bool query_param =
+        f->embeddings_auth_param_name && f->embeddings_auth_param_location == AIP_PARAM_QUERY;
+    *conf = (aip_embedder_conf_t){
+        .provider = provider->name,
+        .model = f->embeddings_model_name,
+        .url = text,
+        .header_name = f->embeddings_auth_header_name,
+        .header_value = f->embeddings_auth_header_value,
+        .param_name = f->embeddings_auth_param_name,
+        .param_value = f->embeddings_auth_param_value,
+        .param_in_body = f->embeddings_auth_param_name && !query_param,
+        .dims = (int)f->vectordb_dimensions,
+        .send_dimensions = send_dimensions(f),
+        .timeout = apr_time_from_msec(f->embeddings_timeout),
+    };
+    return entry->public.endpoint ? NULL : "the embeddings endpoint was not known at start";
+}
+
+static entry_t *start_router(const aip_dir_conf_t *conf, const char *where, server_rec *server)
+{
+    entry_t *entry = apr_pcalloc(routers.pool, sizeof *entry);
+    const aip_location_fields_t *f = &conf->f;
+    aip_router_conf_t rc = {.name = where,
+                            .routes = conf->targets->routes,
+                            .metric = (aip_metric_e)f->vectordb_distance_metric,
+                            .announced = conf->targets->store,
+                            .cache_dir = ap_runtime_dir_relative(routers.pool, f->state_dir),
+                            .log = {log_line, server}};
+    make_key(&entry->key, conf);
+    const char *error = embedder_conf(entry, f, &rc.embedder, routers.pool);
+    if (error) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, server, "AIP0040: %s: cannot route by meaning: %s",
+                     where, error);
+    } else {
+        rc.redis = f->vectordb_strategy == AIP_STRATEGY_REDIS ? redis_conf(f, routers.pool) : NULL;
+        apr_status_t rv = aip_router_create(&entry->public.router, &rc, routers.pool);
+        if (rv != APR_SUCCESS) {
+            ap_log_error(APLOG_MARK, APLOG_ERR, rv, server, "AIP0041: %s: cannot start the router",
+                         where);
+            entry->public.router = NULL;
+        }
+    }
+    entry->next = routers.first;
+    __atomic_store_n(&routers.first, entry, __ATOMIC_RELEASE);
+    return entry;
+}
+
+static entry_t *find_router(const router_key_t *key)
+{
+    for (entry_t *entry = __atomic_load_n(&routers.first, __ATOMIC_ACQUIRE); entry;
+         entry = entry->next) {
+        if (memcmp(&entry->key, key, sizeof *key) == 0) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+const aip_router_entry_t *aip_router_of(const aip_request_t *req)
+{
+    router_key_t key;
+    make_key(&key, req->conf);
+    entry_t *entry = find_router(&key);
+    if (!entry) {
+        apr_thread_mutex_lock(routers.mutex);
+        entry = find_router(&key);
+        entry =
+            entry ? entry : start_router(req->conf, "a combination of sections", req->r->server);
+        apr_thread_mutex_unlock(routers.mutex);
+    }
+    return &entry->public;
+}
+
+void aip_routers_init(apr_pool_t *pchild, server_rec *s)
+{
+    memset(&routers, 0, sizeof routers);
+    routers.pool = pchild;
+    if (apr_thread_mutex_create(&routers.mutex, APR_THREAD_MUTEX_DEFAULT, pchild) != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s, "AIP0042: no mutex for the routers");
+        return;
+    }
+    for (int i = 0; i < aip_registry->gateways->nelts; i++) {
+        const aip_gateway_t *gateway = &APR_ARRAY_IDX(aip_registry->gateways, i, aip_gateway_t);
+        router_key_t key;
+        make_key(&key, gateway->conf);
+        if (gateway->conf->f.balancer_algorithm == AIP_ALGORITHM_SEMANTIC && !find_router(&key)) {
+            (void)start_router(gateway->conf, gateway->where, gateway->server);
+        }
+    }
+}
