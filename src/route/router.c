@@ -105,10 +105,10 @@ static void set_store(aip_router_t *router, store_state_e state, const aip_error
     } else if (state == STORE_DOWN) {
         say(router, AIP_LOG_WARNING,
             apr_psprintf(pool,
-                         "AIP0105: %s: the vector store does not answer (%s: %s); the in-process "
-                         "mirror does "
-                         "until it is back",
-                         router->conf.name, err->code, err->message));
+                         "AIP0105: %s: the vector store at %s:%d does not answer (%s: %s); the "
+                         "in-process mirror does until it is back",
+                         router->conf.name, router->conf.redis->host, router->conf.redis->port,
+                         err->code, err->message));
     }
 }
 
