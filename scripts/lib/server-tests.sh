@@ -7,6 +7,7 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
+# AIP_REDIS_DIR (redis.sh fetch) and AIP_CLIENTS_DIR (virtual environment) are handed on, as copies if need be.
 set -eu
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
@@ -33,10 +34,30 @@ cp "$build/.libs/mod_ai_proxy_adv.so" "$build/t/mock/mock" "$work/bin/"
     --exclude='*.o' --exclude='t/unit' --exclude='t/fuzz' t share conf) | tar xf - -C "$work"
 chmod 755 "$work"
 
+# Folders of .cache that tests use; a copy where the user cannot read them.
+mkdir "$work/scripts"
+cp -r "$src/scripts/lib" "$work/scripts/"
+redis_dir=
+clients_dir=
+if [ -d "${AIP_REDIS_DIR:-}/dist" ]; then
+    redis_dir=$work/redis
+    mkdir "$redis_dir"
+    cp -r "$AIP_REDIS_DIR/dist" "$redis_dir/"
+fi
+if [ -n "${AIP_CLIENTS_DIR:-}" ]; then
+    clients_dir=$(echo "$AIP_CLIENTS_DIR"/lib/python3*/site-packages)
+fi
+
 as_user=
 if [ "$(id -u)" = 0 ]; then
     chown -R "$user:" "$work"
     as_user="setpriv --reuid=$user --regid=$(id -g "$user") --clear-groups --"
+fi
+# shellcheck disable=SC2086
+if [ -n "$clients_dir" ] && ! $as_user test -r "$clients_dir/openai/__init__.py"; then
+    cp -r "$clients_dir" "$work/clients"
+    chmod -R a+rX "$work/clients"
+    clients_dir=$work/clients
 fi
 
 tests=()
@@ -49,9 +70,8 @@ status=0
 # shellcheck disable=SC2086
 (cd "$work" && exec $as_user env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp LC_ALL=C.UTF-8 \
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_APXS="$apxs" AIP_MPM="$mpm" \
-    AIP_CLIENT_PYTHON="${AIP_CLIENT_PYTHON:-}" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
-    AIP_TEST_REDIS_CLI="${AIP_TEST_REDIS_CLI:-}" AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" \
-    AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
+    AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
+    AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
     perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 || status=$?
 cat "$work/tap"
 

@@ -30,7 +30,7 @@ our @EXPORT = (
     qw(client post get chat stream_events json port url top_dir h2_client h2_post wait_until twice_and_h2),
     qw(mock_behave mock_reset mock_requests mock_count mock_connections mock_wait mock_close mock_port start_mock),
     qw(log_mark log_lines log_wait unexpected_tags finish statistics statistics_wait),
-    qw(config_check start_httpd graceful httpd_generation mpm have_http2 run_command slurp)
+    qw(python redis start_redis stop_redis config_check start_httpd graceful httpd_generation mpm have_http2 run_command slurp)
 );
 
 my $t = $AIPTest::Setup::t;
@@ -151,6 +151,56 @@ sub wait_until {
         select undef, undef, undef, 0.02;
     }
     die "waited in vain: $what\n";
+}
+
+# Runs a Python program with the client packages (openai, langchain-openai): (exit status, output, errors).
+sub python {
+    my ($program, @args) = @_;
+    $ENV{AIP_CLIENTS_DIR} or die "AIP_CLIENTS_DIR is not set\n";
+    my $file = "$t/state/program.$$.py";
+    AIPTest::Setup::write_file($file, $program);
+    local $ENV{PYTHONPATH}              = $ENV{AIP_CLIENTS_DIR};
+    local $ENV{PYTHONDONTWRITEBYTECODE} = 1;
+    return run_command(['python3', $file, @args], '', 90);
+}
+
+# ---- Redis ----
+
+# A command to the Redis on a port (that of the run); returns what RESP2 says as data, dies on an error reply.
+sub redis {
+    my $port = ref $_[0] ? ${shift()} : $ENV{AIP_TEST_REDIS_PORT};
+    $port or die "AIP_TEST_REDIS_PORT is not set\n";
+    my $c = AIPTest::Client->new(port => $port, timeout => 10);
+    $c->send_raw(join '', '*' . @_ . "\r\n", map { '$' . length($_) . "\r\n$_\r\n" } @_);
+    return redis_reply($c);
+}
+
+sub redis_reply {
+    my ($c) = @_;
+    my ($kind, $rest) = $c->line =~ /^(.)(.*)$/s;
+    die "redis: $rest\n" if $kind eq '-';
+    return $rest if $kind eq '+' || $kind eq ':';
+    return undef if $rest < 0;
+    return [map { redis_reply($c) } 1 .. $rest] if $kind eq '*';
+    my $data = $c->bytes($rest + 2);
+    return substr $data, 0, $rest;
+}
+
+# A Redis with RediSearch of the test's own, on a port of its own (port('SPARE_n')); ended with the test, or by
+# stop_redis(PORT). Further arguments go to redis-server.
+sub start_redis {
+    my ($port, @args) = @_;
+    $ENV{AIP_REDIS_DIR} or die "AIP_REDIS_DIR is not set\n";
+    my ($status, $out, $err) = run_command([top_dir() . '/scripts/lib/redis.sh', 'start', $ENV{AIP_REDIS_DIR}, $port, @args]);
+    $status == 0 or die "redis: $out$err\n";
+    push @cleanup, sub { stop_redis($port) };
+    return;
+}
+
+sub stop_redis {
+    my ($port) = @_;
+    run_command([top_dir() . '/scripts/lib/redis.sh', 'stop', $ENV{AIP_REDIS_DIR}, $port]);
+    return;
 }
 
 # ---- the mock upstream ----
