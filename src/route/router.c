@@ -10,6 +10,7 @@
 #include <apr_strings.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_proc.h>
+#include <signal.h>
 #include <string.h>
 
 #define RETRY_FIRST apr_time_from_msec(500)
@@ -151,6 +152,18 @@ static apr_status_t stop(void *data)
     return apr_thread_join(&rv, router->thread);
 }
 
+/* The process's signals are for its own threads: prefork ends a child from inside its handler, which
+ * must not run in a thread that is joined there. */
+static apr_status_t start_thread(aip_router_t *router)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    apr_status_t rv = apr_thread_create(&router->thread, NULL, run, router, router->pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rv;
+}
+
 apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf,
                                apr_pool_t *parent)
 {
@@ -163,7 +176,7 @@ apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf
     router->store = conf->redis ? aip_vectordb_redis(conf->redis, conf->metric, pool) : NULL;
     apr_status_t rv = apr_thread_mutex_create(&router->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
     rv = rv ? rv : apr_thread_cond_create(&router->changed, pool);
-    rv = rv ? rv : apr_thread_create(&router->thread, NULL, run, router, pool);
+    rv = rv ? rv : start_thread(router);
     if (rv == APR_SUCCESS) {
         apr_pool_pre_cleanup_register(pool, router, stop);
     }
