@@ -51,7 +51,7 @@ sub port {
     if (!%port) {
         %port = slurp("$t/conf/ports.inc") =~ /^Define (\w+)_PORT (\d+)$/mg;
     }
-    return $port{$name} // die "no port $name\n";
+    return 0 + ($port{$name} // die "no port $name\n"); # a number in JSON too
 }
 
 sub url {

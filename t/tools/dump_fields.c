@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes the directive table in four shapes: `names` for the guards and tests, `conf` is conf/ai_proxy_adv.conf,
- * `directives` is docs/directives.md, `fields` is docs/kong-fields.md. `make docs` writes the files, t/guards.sh compares
- * them. A row that fits no group is an error, so that no directive can be left out of a document. */
+/* Writes the directive table in four shapes: `names` for the guards and tests, `conf` is
+ * conf/ai_proxy_adv.conf, `directives` is docs/directives.md, `fields` is docs/kong-fields.md.
+ * `make docs` writes the files, t/guards.sh compares them. A row that fits no group is an error, so
+ * that no directive can be left out of a document. */
 #include "aip/fields.h"
 
 #include <apr_general.h>
@@ -23,12 +24,15 @@ static const group_t groups[] = {
     {false, "AIEmbeddings", "embeddings", "Embeddings", "How the prompt becomes a vector."},
     {false, "AIVectordb", "vector-store", "Vector store",
      "Where the vectors of the descriptions are searched, and how near a prompt must be."},
-    {false, "AIRoute", "routing", "Routing by meaning", "Which text is compared, and what happens when it cannot be."},
-    {false, "AISta", "state-and-statistics", "State and statistics", "What the gateway keeps in files and writes to logs."},
+    {false, "AIRoute", "routing", "Routing by meaning",
+     "Which text is compared, and what happens when it cannot be."},
+    {false, "AISta", "state-and-statistics", "State and statistics",
+     "What the gateway keeps in files and writes to logs."},
     {false, "AI", "gateway", "The gateway", "What a gateway section accepts and answers."},
     {true, "AIAuth", "target-credential", "Credential of a target",
      "Written into the request to the target and nowhere else."},
-    {true, "AILogging", "target-logging", "Logging of a target", "What is written to AIStatisticsLog."},
+    {true, "AILogging", "target-logging", "Logging of a target",
+     "What is written to AIStatisticsLog."},
     {true, "AIModelOptions", "target-options", "Model options of a target",
      "Values that win over the client's, and where the model is served."},
     {true, "AI", "target", "Target", "What the target serves and what it is for."},
@@ -43,7 +47,8 @@ static apr_pool_t *pool;
 static int group_of(const aip_field_t *row)
 {
     for (int g = 0; g < N_GROUPS; g++) {
-        if (groups[g].target == row->target && strncmp(row->directive, groups[g].prefix, strlen(groups[g].prefix)) == 0) {
+        if (groups[g].target == row->target &&
+            strncmp(row->directive, groups[g].prefix, strlen(groups[g].prefix)) == 0) {
             return g;
         }
     }
@@ -56,7 +61,8 @@ static const aip_field_t *row_at(int i)
     if (i < AIP_LOCATION_COUNT) {
         return &aip_location_table[i];
     }
-    return i < AIP_LOCATION_COUNT + AIP_TARGET_COUNT ? &aip_target_table[i - AIP_LOCATION_COUNT] : NULL;
+    return i < AIP_LOCATION_COUNT + AIP_TARGET_COUNT ? &aip_target_table[i - AIP_LOCATION_COUNT]
+                                                     : NULL;
 }
 
 static const char *type_name(const aip_field_t *row)
@@ -133,8 +139,9 @@ static void names(void)
 {
     const aip_field_t *row;
     for (int i = 0; (row = row_at(i)) != NULL; i++) {
-        printf("%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", row->directive, row->field, row->target ? "target" : "location",
-               type_name(row), row->default_text ? row->default_text : "", range(row),
+        printf("%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", row->directive, row->field,
+               row->target ? "target" : "location", type_name(row),
+               row->default_text ? row->default_text : "", range(row),
                row->flags & AIP_F_VAULT ? "V" : "", row->flags & AIP_F_SECRET ? "E" : "");
     }
 }
@@ -150,7 +157,8 @@ static void wrap(const char *indent, const char *text)
             used = 0;
         }
         used += used ? 1 + n : lead + n;
-        printf("%s%.*s", used == lead + n ? apr_pstrcat(pool, "# ", indent, NULL) : " ", (int)n, word);
+        printf("%s%.*s", used == lead + n ? apr_pstrcat(pool, "# ", indent, NULL) : " ", (int)n,
+               word);
         word += n;
         word += strspn(word, " ");
     }
@@ -160,13 +168,17 @@ static void wrap(const char *indent, const char *text)
 static void conf_row(const aip_field_t *row)
 {
     const char *indent = row->target ? "    " : "";
-    const char *facts = apr_pstrcat(pool, "Default: ", row->default_text ? row->default_text : "unset", ".", NULL);
+    const char *facts =
+        apr_pstrcat(pool, "Default: ", row->default_text ? row->default_text : "unset", ".", NULL);
     if (*range(row)) {
-        const char *lead = row->kind == AIP_KIND_SET ? " One or more of: " : row->words ? " One of: " : " Range: ";
+        const char *lead = row->kind == AIP_KIND_SET ? " One or more of: "
+                           : row->words              ? " One of: "
+                                                     : " Range: ";
         facts = apr_pstrcat(pool, facts, lead, range(row), ".", NULL);
     }
     if (row->flags & AIP_F_VAULT) {
-        facts = apr_pstrcat(pool, facts, " Takes {vault://env/NAME} and {vault://file/path}.", NULL);
+        facts =
+            apr_pstrcat(pool, facts, " Takes {vault://env/NAME} and {vault://file/path}.", NULL);
     }
     putchar('\n');
     wrap(indent, row->help);
@@ -178,17 +190,22 @@ static void conf_row(const aip_field_t *row)
 static void conf(void)
 {
     puts("# SPDX-License-Identifier: Apache-2.0");
-    puts("#\n# Every directive of mod_ai_proxy_adv, as comments: nothing here changes what httpd does. Written by\n"
-         "# t/tools/dump_fields from the directive table; do not edit. docs/directives.md is the same as tables,\n"
+    puts("#\n# Every directive of mod_ai_proxy_adv, as comments: nothing here changes what httpd "
+         "does. Written by\n"
+         "# t/tools/dump_fields from the directive table; do not edit. docs/directives.md is the "
+         "same as tables,\n"
          "# conf/examples/ has working configurations.\n#\n"
-         "# Outside <AITarget> all directives are legal in the server config, <VirtualHost>, <Location>,\n"
-         "# <LocationMatch> and <If>; they merge one by one. A section that defines targets replaces the list\n"
+         "# Outside <AITarget> all directives are legal in the server config, <VirtualHost>, "
+         "<Location>,\n"
+         "# <LocationMatch> and <If>; they merge one by one. A section that defines targets "
+         "replaces the list\n"
          "# that it would inherit.");
     for (int s = 0; s < N_GROUPS; s++) {
         const group_t *group = &groups[shown[s]];
         const aip_field_t *row;
         if (group->target && !groups[shown[s - 1]].target) {
-            puts("\n#\n# One model endpoint; the name is unique in its section. SSLProxy* directives are legal inside.\n#\n"
+            puts("\n#\n# One model endpoint; the name is unique in its section. SSLProxy* "
+                 "directives are legal inside.\n#\n"
                  "#<AITarget name>");
         }
         printf("\n# ---- %s ----\n", group->title);
@@ -231,27 +248,33 @@ static void directive_row(const aip_field_t *row)
     if (row->flags & AIP_F_SECRET) {
         help = apr_pstrcat(pool, help, " Never shown.", NULL);
     }
-    printf("| <a id=\"%s\"></a>`%s` | %s | %s | %s | %s |\n", anchor(row->directive), row->directive,
-           row->default_text ? code(row->default_text) : "unset", cell(values),
+    printf("| <a id=\"%s\"></a>`%s` | %s | %s | %s | %s |\n", anchor(row->directive),
+           row->directive, row->default_text ? code(row->default_text) : "unset", cell(values),
            strcmp(row->field, "-") == 0 ? "extension" : code(row->field), cell(help));
 }
 
 static void directives(void)
 {
     puts("# Directives\n");
-    puts("Written by `t/tools/dump_fields` from the directive table (`include/aip/fields.h`); `make docs` renews it. The last\n"
-         "but one column is the field of Kong's AI Proxy Advanced that a directive stands for, see also\n"
+    puts("Written by `t/tools/dump_fields` from the directive table (`include/aip/fields.h`); "
+         "`make docs` renews it. The last\n"
+         "but one column is the field of Kong's AI Proxy Advanced that a directive stands for, see "
+         "also\n"
          "[kong-fields.md](kong-fields.md); an *extension* has none.\n");
-    puts("Directives of the gateway are legal in the server config, `<VirtualHost>`, `<Location>`, `<LocationMatch>` and\n"
-         "`<If>`, not in `.htaccess`, `<Directory>` and `<Files>`. Sections merge directive by directive; a section that\n"
+    puts("Directives of the gateway are legal in the server config, `<VirtualHost>`, `<Location>`, "
+         "`<LocationMatch>` and\n"
+         "`<If>`, not in `.htaccess`, `<Directory>` and `<Files>`. Sections merge directive by "
+         "directive; a section that\n"
          "defines targets replaces the inherited list of targets.");
     for (int s = 0; s < N_GROUPS; s++) {
         const group_t *group = &groups[shown[s]];
         const aip_field_t *row;
         if (group->target && !groups[shown[s - 1]].target) {
             puts("\n## <a id=\"aitarget\"></a>`<AITarget name> ... </AITarget>`\n");
-            puts("One model endpoint. The name (letters, digits, `-`, `_`, `.`) is unique in its section, the order of the\n"
-                 "targets is kept. The directives below are legal inside only; `SSLProxy*` is legal inside too and holds for\n"
+            puts("One model endpoint. The name (letters, digits, `-`, `_`, `.`) is unique in its "
+                 "section, the order of the\n"
+                 "targets is kept. The directives below are legal inside only; `SSLProxy*` is "
+                 "legal inside too and holds for\n"
                  "this target alone.");
         }
         printf("\n## <a id=\"%s\"></a>%s\n\n%s\n\n", group->anchor, group->title, group->text);
@@ -270,8 +293,9 @@ static void field_rows(bool extensions)
     for (int i = 0; (row = row_at(i)) != NULL; i++) {
         if ((strcmp(row->field, "-") == 0) == extensions) {
             printf("| %s | [`%s`](directives.md#%s) | %s | %s |\n",
-                   extensions ? (row->target ? "`<AITarget>`" : "gateway") : code(row->field), row->directive,
-                   anchor(row->directive), type_name(row), row->default_text ? code(row->default_text) : "unset");
+                   extensions ? (row->target ? "`<AITarget>`" : "gateway") : code(row->field),
+                   row->directive, anchor(row->directive), type_name(row),
+                   row->default_text ? code(row->default_text) : "unset");
         }
     }
 }
@@ -279,9 +303,12 @@ static void field_rows(bool extensions)
 static void fields(void)
 {
     puts("# Fields of Kong's AI Proxy Advanced and their directives\n");
-    puts("Written by `t/tools/dump_fields` from the directive table; `make docs` renews it. A directive's name is `AI` and the\n"
-         "words of the path in CamelCase, without `targets[].` inside [`<AITarget>`](directives.md#aitarget). A field that is\n"
-         "not in this list has no directive: httpd refuses it as unknown, nothing is accepted and ignored.\n");
+    puts("Written by `t/tools/dump_fields` from the directive table; `make docs` renews it. A "
+         "directive's name is `AI` and the\n"
+         "words of the path in CamelCase, without `targets[].` inside "
+         "[`<AITarget>`](directives.md#aitarget). A field that is\n"
+         "not in this list has no directive: httpd refuses it as unknown, nothing is accepted and "
+         "ignored.\n");
     puts("| Field | Directive | Type | Default |\n| --- | --- | --- | --- |\n"
          "| `targets[]` | [`<AITarget name>`](directives.md#aitarget) | section | required |");
     field_rows(false);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs the tests of the Redis store against a real Redis with RediSearch on 127.0.0.1, whose port is in
- * AIP_TEST_REDIS_PORT. Without it there is nothing to test, which is a failure. */
+/* Runs the tests of the Redis store against a real Redis with RediSearch on 127.0.0.1, whose port
+ * is in AIP_TEST_REDIS_PORT. Without it there is nothing to test, which is a failure. */
 #include "suites.h"
 
 #include <stdio.h>

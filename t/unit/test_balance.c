@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Candidate lists: shares follow the weights, turns are spread, the list behind the first is by weight, and a ranking
- * gives the members of each route in turn. */
+/* Candidate lists: shares follow the weights, turns are spread, the list behind the first is by
+ * weight, and a ranking gives the members of each route in turn. */
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -69,7 +69,11 @@ END_TEST
 /* Over one period each target is first exactly as often as its weight says. */
 START_TEST(exact_shares)
 {
-    static const int weights[][4] = {{1, 2, 3, 4}, {100, 50, 25, 25}, {997, 3, 500, 500}, {1, 1, 1, 1}, {65535, 13107, 13107, 13107}};
+    static const int weights[][4] = {{1, 2, 3, 4},
+                                     {100, 50, 25, 25},
+                                     {997, 3, 500, 500},
+                                     {1, 1, 1, 1},
+                                     {65535, 13107, 13107, 13107}};
     static const int targets[] = {0, 1, 2, 3};
     static const int periods[] = {10, 8, 2000, 4, 8};
     int counts[4] = {0}, sum = 0;
@@ -140,7 +144,8 @@ END_TEST
 START_TEST(many_targets)
 {
     enum { N = 12000 };
-    int *targets = calloc(N, sizeof *targets), *weights = calloc(N, sizeof *weights), *counts = calloc(N, sizeof *counts);
+    int *targets = calloc(N, sizeof *targets), *weights = calloc(N, sizeof *weights),
+        *counts = calloc(N, sizeof *counts);
     int *list = calloc(N, sizeof *list);
     for (int i = 0; i < N; i++) {
         targets[i] = i;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of directives: its own consistency, every kind of value with what it refuses and how it says so, the bounds
- * of every row, defaults, and the merge of every row. */
+/* The table of directives: its own consistency, every kind of value with what it refuses and how it
+ * says so, the bounds of every row, defaults, and the merge of every row. */
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -33,7 +33,8 @@ static void teardown(void)
 
 static const aip_field_t *row_at(int i)
 {
-    return i < AIP_LOCATION_COUNT ? &aip_location_table[i] : &aip_target_table[i - AIP_LOCATION_COUNT];
+    return i < AIP_LOCATION_COUNT ? &aip_location_table[i]
+                                  : &aip_target_table[i - AIP_LOCATION_COUNT];
 }
 
 static const aip_field_t *row_of(const char *directive)
@@ -115,25 +116,36 @@ static const char *shown(const aip_field_t *row, const void *fields)
 
 START_TEST(table_is_consistent)
 {
-    static const size_t sizes[] = {sizeof(int), sizeof(apr_int64_t), sizeof(aip_number_t), sizeof(char *), sizeof(int),
-                                   sizeof(unsigned), sizeof(void *), sizeof(aip_prompt_rule_t)};
+    static const size_t sizes[] = {
+        sizeof(int), sizeof(apr_int64_t), sizeof(aip_number_t), sizeof(char *),
+        sizeof(int), sizeof(unsigned),    sizeof(void *),       sizeof(aip_prompt_rule_t)};
     for (int i = 0; i < N_ROWS; i++) {
         const aip_field_t *row = row_at(i);
-        size_t room = row->target ? offsetof(aip_target_fields_t, set) : offsetof(aip_location_fields_t, set);
+        size_t room =
+            row->target ? offsetof(aip_target_fields_t, set) : offsetof(aip_location_fields_t, set);
         ck_assert_int_eq(row->target, i >= AIP_LOCATION_COUNT);
         ck_assert_int_eq(row->index, row->target ? i - AIP_LOCATION_COUNT : i);
         ck_assert_uint_eq(row->size, sizes[row->kind]);
         ck_assert_uint_le(row->offset + row->size, room);
-        ck_assert_msg(row->help && strlen(row->help) > 4 && row->help[strlen(row->help) - 1] == '.', "%s", row->directive);
-        ck_assert_msg((row->kind == AIP_KIND_ENUM || row->kind == AIP_KIND_SET) == (row->words != NULL), "%s", row->directive);
-        ck_assert_msg((row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM) == (row->low < row->high), "%s", row->directive);
-        ck_assert_msg(!(row->flags & AIP_F_SECRET) || row->flags & AIP_F_VAULT, "%s", row->directive);
+        ck_assert_msg(row->help && strlen(row->help) > 4 && row->help[strlen(row->help) - 1] == '.',
+                      "%s", row->directive);
+        ck_assert_msg((row->kind == AIP_KIND_ENUM || row->kind == AIP_KIND_SET) ==
+                          (row->words != NULL),
+                      "%s", row->directive);
+        ck_assert_msg((row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM) ==
+                          (row->low < row->high),
+                      "%s", row->directive);
+        ck_assert_msg(!(row->flags & AIP_F_SECRET) || row->flags & AIP_F_VAULT, "%s",
+                      row->directive);
         for (int k = 0; k < i; k++) {
             const aip_field_t *other = row_at(k);
             ck_assert_str_ne(row->directive, other->directive);
-            ck_assert_msg(strcmp(row->field, "-") == 0 || strcmp(row->field, other->field) != 0, "%s", row->field);
-            ck_assert_msg(row->target != other->target || row->offset >= other->offset + other->size ||
-                              other->offset >= row->offset + row->size, "%s and %s overlap", row->directive, other->directive);
+            ck_assert_msg(strcmp(row->field, "-") == 0 || strcmp(row->field, other->field) != 0,
+                          "%s", row->field);
+            ck_assert_msg(row->target != other->target ||
+                              row->offset >= other->offset + other->size ||
+                              other->offset >= row->offset + row->size,
+                          "%s and %s overlap", row->directive, other->directive);
         }
     }
 }
@@ -165,7 +177,8 @@ START_TEST(defaults)
     ck_assert_int_eq(location.model_name_header, 1);
     ck_assert_int_eq(location.max_request_body_size, 1048576);
     ck_assert_int_eq(location.vectordb_strategy, AIP_STRATEGY_MEMORY);
-    ck_assert_uint_eq(location.balancer_failover_criteria, AIP_CRITERION_ERROR | AIP_CRITERION_TIMEOUT);
+    ck_assert_uint_eq(location.balancer_failover_criteria,
+                      AIP_CRITERION_ERROR | AIP_CRITERION_TIMEOUT);
     ck_assert_str_eq(location.vectordb_redis_host, "127.0.0.1");
     ck_assert_int_eq(location.route_prompt.scope, AIP_PROMPT_LAST_USER);
     ck_assert_int_eq(target.weight, 100);
@@ -186,7 +199,10 @@ static const struct {
     {"AIProxy", NULL, NULL, {"AIProxy takes one argument"}},
     {"AIBalancerRetries", "0", "0", {0}},
     {"AIBalancerRetries", "32767", "32767", {0}},
-    {"AIBalancerRetries", "32768", NULL, {"AIBalancerRetries: '32768' must be a whole number from 0 to 32767"}},
+    {"AIBalancerRetries",
+     "32768",
+     NULL,
+     {"AIBalancerRetries: '32768' must be a whole number from 0 to 32767"}},
     {"AIBalancerRetries", "-1", NULL, {"'-1'"}},
     {"AIBalancerRetries", "+1", NULL, {"'+1'"}},
     {"AIBalancerRetries", " 1", NULL, {"' 1'"}},
@@ -202,7 +218,10 @@ static const struct {
     {"AIModelOptionsTemperature", "0.70", "0.70=0.700000", {0}},
     {"AIModelOptionsTemperature", "5", "5=5.000000", {0}},
     {"AIModelOptionsTemperature", "1e-2", "1e-2=0.010000", {0}},
-    {"AIModelOptionsTemperature", "5.0001", NULL, {"AIModelOptionsTemperature: '5.0001' must be a number from 0 to 5"}},
+    {"AIModelOptionsTemperature",
+     "5.0001",
+     NULL,
+     {"AIModelOptionsTemperature: '5.0001' must be a number from 0 to 5"}},
     {"AIModelOptionsTemperature", "-0.1", NULL, {"'-0.1'"}},
     {"AIModelOptionsTemperature", ".5", NULL, {"'.5'"}},
     {"AIModelOptionsTemperature", "0,5", NULL, {"'0,5'"}},
@@ -217,9 +236,15 @@ static const struct {
     {"AIModelName", "two words", "two words", {0}},
     {"AIModelName", "two|words", NULL, {"AIModelName takes one argument; put quotes around it"}},
     {"AIModelName", "", NULL, {"AIModelName: the value must not be empty"}},
-    {"AIModelName", "{vault://env/AIP_T_FIELD}", "{vault://env/AIP_T_FIELD}", {0}}, /* not a field for references */
+    {"AIModelName",
+     "{vault://env/AIP_T_FIELD}",
+     "{vault://env/AIP_T_FIELD}",
+     {0}}, /* not a field for references */
     {"AIResponseStreaming", "deny", "1", {0}},
-    {"AIResponseStreaming", "Deny", NULL, {"AIResponseStreaming: 'Deny' must be one of allow deny always"}},
+    {"AIResponseStreaming",
+     "Deny",
+     NULL,
+     {"AIResponseStreaming: 'Deny' must be one of allow deny always"}},
     {"AIResponseStreaming", "allow|deny", NULL, {"takes one argument"}},
     {"AIResponseStreaming", "den", NULL, {"'den'"}},
     {"AIResponseStreaming", "denyx", NULL, {"'denyx'"}},
@@ -229,7 +254,10 @@ static const struct {
     {"AIBalancerFailoverCriteria", "http_429", "0x20", {0}},
     {"AIBalancerFailoverCriteria", "timeout|error|non_idempotent", "0x403", {0}},
     {"AIBalancerFailoverCriteria", "error|error", "0x1", {0}},
-    {"AIBalancerFailoverCriteria", "error|http_418", NULL, {"AIBalancerFailoverCriteria: 'http_418'", "one of error"}},
+    {"AIBalancerFailoverCriteria",
+     "error|http_418",
+     NULL,
+     {"AIBalancerFailoverCriteria: 'http_418'", "one of error"}},
     {"AIBalancerFailoverCriteria", "error timeout", NULL, {"'error timeout'"}},
     {"AIBalancerFailoverCriteria", NULL, NULL, {"takes one or more words"}},
     {"AIRoutePrompt", "last-user", "0:1", {0}},
@@ -249,9 +277,15 @@ static const struct {
     {"AIRouteExample", "", NULL, {"AIRouteExample: the value must not be empty"}},
     {"AIRouteExample", "one|two", NULL, {"takes one argument; put quotes around it"}},
     {"AIAuthHeaderValue", "Bearer {vault://env/AIP_T_FIELD}", "Bearer s3cret", {0}},
-    {"AIAuthHeaderValue", "{vault://env/AIP_T_NONE}", NULL, {"AIAuthHeaderValue: {vault://env/AIP_T_NONE}"}},
+    {"AIAuthHeaderValue",
+     "{vault://env/AIP_T_NONE}",
+     NULL,
+     {"AIAuthHeaderValue: {vault://env/AIP_T_NONE}"}},
     {"AIVectordbRedisPort", "{vault://env/AIP_T_PORT}", "6380", {0}},
-    {"AIVectordbRedisPort", "{vault://env/AIP_T_FIELD}", NULL, {"AIVectordbRedisPort", "whole number"}},
+    {"AIVectordbRedisPort",
+     "{vault://env/AIP_T_FIELD}",
+     NULL,
+     {"AIVectordbRedisPort", "whole number"}},
     {"AIVectordbThreshold", "0.8", "0.8=0.800000", {0}},
     {"AIVectordbThreshold", "0", "0=0.000000", {0}},
 };
@@ -292,7 +326,8 @@ START_TEST(bounds)
             double bound = probes[p].at_high ? row->high : row->low;
             const char *text = apr_psprintf(pool, "%.0f", bound + probes[p].off);
             const char *error = set_in(row, fields_of(row), text);
-            ck_assert_msg((error == NULL) == probes[p].ok, "%s %s: %s", row->directive, text, error);
+            ck_assert_msg((error == NULL) == probes[p].ok, "%s %s: %s", row->directive, text,
+                          error);
         }
     }
 }
@@ -305,7 +340,8 @@ START_TEST(words)
         const aip_field_t *row = row_at(i);
         int index = 0;
         char *state = NULL, *copy = apr_pstrdup(pool, row->words ? row->words : "");
-        for (char *w = apr_strtok(copy, "|", &state); w; w = apr_strtok(NULL, "|", &state), index++) {
+        for (char *w = apr_strtok(copy, "|", &state); w;
+             w = apr_strtok(NULL, "|", &state), index++) {
             ck_assert_str_eq(aip_field_word(row, index, pool), w);
             ck_assert_ptr_null(set_in(row, fields_of(row), w));
             unsigned got = *(const unsigned *)member(row, fields_of(row));
@@ -350,14 +386,17 @@ START_TEST(enums_follow_words)
         {"AIVectordbDistanceMetric", 0, "cosine"},
         {"AIVectordbDistanceMetric", 1, "euclidean"},
     };
-    static const char *const criteria[] = {"error", "timeout", "invalid_header", "http_403", "http_404", "http_429",
-                                           "http_500", "http_502", "http_503", "http_504", "non_idempotent"};
-    static const unsigned masks[] = {AIP_CRITERION_ERROR, AIP_CRITERION_TIMEOUT, AIP_CRITERION_INVALID_HEADER,
-                                     AIP_CRITERION_HTTP_403, AIP_CRITERION_HTTP_404, AIP_CRITERION_HTTP_429,
-                                     AIP_CRITERION_HTTP_500, AIP_CRITERION_HTTP_502, AIP_CRITERION_HTTP_503,
-                                     AIP_CRITERION_HTTP_504, AIP_CRITERION_NON_IDEMPOTENT};
+    static const char *const criteria[] = {"error",    "timeout",  "invalid_header", "http_403",
+                                           "http_404", "http_429", "http_500",       "http_502",
+                                           "http_503", "http_504", "non_idempotent"};
+    static const unsigned masks[] = {
+        AIP_CRITERION_ERROR,    AIP_CRITERION_TIMEOUT,       AIP_CRITERION_INVALID_HEADER,
+        AIP_CRITERION_HTTP_403, AIP_CRITERION_HTTP_404,      AIP_CRITERION_HTTP_429,
+        AIP_CRITERION_HTTP_500, AIP_CRITERION_HTTP_502,      AIP_CRITERION_HTTP_503,
+        AIP_CRITERION_HTTP_504, AIP_CRITERION_NON_IDEMPOTENT};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        ck_assert_str_eq(aip_field_word(row_of(rows[i].directive), rows[i].index, pool), rows[i].word);
+        ck_assert_str_eq(aip_field_word(row_of(rows[i].directive), rows[i].index, pool),
+                         rows[i].word);
     }
     for (size_t i = 0; i < sizeof criteria / sizeof *criteria; i++) {
         ck_assert_ptr_null(set("AIBalancerFailoverCriteria", criteria[i]));
@@ -422,7 +461,8 @@ static const char *sample(const aip_field_t *row, int which)
     return "";
 }
 
-/* For every row: what the inner section says wins, what it leaves out is inherited, and no other row changes. */
+/* For every row: what the inner section says wins, what it leaves out is inherited, and no other
+ * row changes. */
 START_TEST(merges)
 {
     const aip_field_t *row = &aip_location_table[_i / 4];
@@ -445,8 +485,10 @@ START_TEST(merges)
     for (int i = 0; i < AIP_LOCATION_COUNT; i++) {
         const aip_field_t *other = &aip_location_table[i];
         const char *want = other == row ? expected : shown(other, &untouched);
-        ck_assert_msg(strcmp(shown(other, &out), want) == 0, "%s %s", other->directive, shown(other, &out));
-        ck_assert_msg(strcmp(shown(other, &base), want) == 0, "%s %s", other->directive, shown(other, &base));
+        ck_assert_msg(strcmp(shown(other, &out), want) == 0, "%s %s", other->directive,
+                      shown(other, &out));
+        ck_assert_msg(strcmp(shown(other, &base), want) == 0, "%s %s", other->directive,
+                      shown(other, &base));
         ck_assert_int_eq(out.set[i], other == row && (in_base || in_add));
         ck_assert_int_eq(base.set[i], out.set[i]);
     }

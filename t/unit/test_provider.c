@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Providers: URLs taken apart and refused, the endpoint of every provider, the cross-field rules of a target. */
+/* Providers: URLs taken apart and refused, the endpoint of every provider, the cross-field rules of
+ * a target. */
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -26,9 +27,12 @@ static void teardown(void)
 static const struct {
     const char *text, *expected; /* "tls host port origin authority path query", NULL: refused */
 } urls[] = {
-    {"https://api.example.com/v1/chat", "1 api.example.com 443 https://api.example.com:443 api.example.com /v1/chat -"},
-    {"http://api.example.com/v1/chat", "0 api.example.com 80 http://api.example.com:80 api.example.com /v1/chat -"},
-    {"HTTPS://api.example.com/x", "1 api.example.com 443 https://api.example.com:443 api.example.com /x -"},
+    {"https://api.example.com/v1/chat",
+     "1 api.example.com 443 https://api.example.com:443 api.example.com /v1/chat -"},
+    {"http://api.example.com/v1/chat",
+     "0 api.example.com 80 http://api.example.com:80 api.example.com /v1/chat -"},
+    {"HTTPS://api.example.com/x",
+     "1 api.example.com 443 https://api.example.com:443 api.example.com /x -"},
     {"http://h:8080/x", "0 h 8080 http://h:8080 h:8080 /x -"},
     {"http://h:80/x", "0 h 80 http://h:80 h /x -"},
     {"https://h:443/x", "1 h 443 https://h:443 h /x -"},
@@ -77,13 +81,14 @@ START_TEST(parses_urls)
     const char *error = NULL;
     apr_status_t rv = aip_url_parse(urls[_i].text, &url, pool, &error);
     if (!urls[_i].expected) {
-        ck_assert_msg(rv != APR_SUCCESS, "'%s' was accepted: %s port %d", urls[_i].text, url.host, url.port);
+        ck_assert_msg(rv != APR_SUCCESS, "'%s' was accepted: %s port %d", urls[_i].text, url.host,
+                      url.port);
         ck_assert(error && *error);
         return;
     }
     ck_assert_msg(rv == APR_SUCCESS, "'%s' %s", urls[_i].text, error);
-    ck_assert_str_eq(apr_psprintf(pool, "%d %s %d %s %s %s %s", url.tls, url.host, url.port, url.origin, url.authority,
-                                  url.path, url.query ? url.query : "-"),
+    ck_assert_str_eq(apr_psprintf(pool, "%d %s %d %s %s %s %s", url.tls, url.host, url.port,
+                                  url.origin, url.authority, url.path, url.query ? url.query : "-"),
                      urls[_i].expected);
     ck_assert_str_eq(url.full, urls[_i].text);
 }
@@ -119,17 +124,21 @@ static const struct {
     {"deepseek", "", "https://api.deepseek.com/v1/chat/completions", NULL},
     {"xai", "", "https://api.x.ai/v1/chat/completions", NULL},
     {"cerebras", "", "https://api.cerebras.ai/v1/chat/completions", NULL},
-    {"dashscope", "", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1/chat/completions", NULL},
+    {"dashscope", "", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1/chat/completions",
+     NULL},
     {"dashscope", "AIModelOptionsDashscopeInternational Off",
      "https://dashscope.aliyuncs.com/compatible-mode/v1/chat/completions", NULL},
     {"databricks", "AIModelOptionsDatabricksWorkspaceInstanceId dbc-1",
      "https://dbc-1.cloud.databricks.com/serving-endpoints/v1/chat/completions", NULL},
     {"azure", "AIModelOptionsAzureInstance my-ai;AIModelOptionsAzureDeploymentId gpt-4o",
      "https://my-ai.openai.azure.com/openai/deployments/gpt-4o/chat/completions", NULL},
-    {"vllm", "AIModelOptionsUpstreamUrl http://gpu:8000/v1/chat/completions", "http://gpu:8000/v1/chat/completions", NULL},
-    {"openai", "AIModelOptionsUpstreamUrl http://127.0.0.1:9/v1/x?k=v", "http://127.0.0.1:9/v1/x?k=v", NULL},
+    {"vllm", "AIModelOptionsUpstreamUrl http://gpu:8000/v1/chat/completions",
+     "http://gpu:8000/v1/chat/completions", NULL},
+    {"openai", "AIModelOptionsUpstreamUrl http://127.0.0.1:9/v1/x?k=v",
+     "http://127.0.0.1:9/v1/x?k=v", NULL},
     {"openai", "AIModelOptionsUpstreamPath /other/chat", "https://api.openai.com/other/chat", NULL},
-    {"openai", "AIModelOptionsUpstreamUrl http://h:9/a?k=v;AIModelOptionsUpstreamPath /b", "http://h:9/b?k=v", NULL},
+    {"openai", "AIModelOptionsUpstreamUrl http://h:9/a?k=v;AIModelOptionsUpstreamPath /b",
+     "http://h:9/b?k=v", NULL},
     {"azure", "AIModelOptionsUpstreamUrl https://my.host/chat", "https://my.host/chat", NULL},
     {"vllm", "", NULL, "AIModelOptionsUpstreamUrl must be set"},
     {"openai", "AIModelOptionsUpstreamUrl ftp://h/", NULL, "AIModelOptionsUpstreamUrl 'ftp://h/'"},
@@ -139,9 +148,12 @@ static const struct {
     {"openai", "AIModelOptionsUpstreamPath /v1 x", NULL, "AIModelOptionsUpstreamPath"},
     {"openai", "AIModelOptionsUpstreamPath /v1\r\nX: y", NULL, "AIModelOptionsUpstreamPath"},
     {"openai", "AIModelOptionsUpstreamPath /\xc3\xa4", NULL, "AIModelOptionsUpstreamPath"},
-    {"azure", "AIModelOptionsAzureInstance evil.com/x;AIModelOptionsAzureDeploymentId d", NULL, "instance"},
-    {"azure", "AIModelOptionsAzureInstance a;AIModelOptionsAzureDeploymentId d/../../x", NULL, "deployment"},
-    {"azure", "AIModelOptionsAzureInstance a@b;AIModelOptionsAzureDeploymentId d", NULL, "instance"},
+    {"azure", "AIModelOptionsAzureInstance evil.com/x;AIModelOptionsAzureDeploymentId d", NULL,
+     "instance"},
+    {"azure", "AIModelOptionsAzureInstance a;AIModelOptionsAzureDeploymentId d/../../x", NULL,
+     "deployment"},
+    {"azure", "AIModelOptionsAzureInstance a@b;AIModelOptionsAzureDeploymentId d", NULL,
+     "instance"},
     {"databricks", "AIModelOptionsDatabricksWorkspaceInstanceId evil.com:1/", NULL, "workspace"},
 };
 
@@ -151,15 +163,17 @@ START_TEST(finds_endpoints)
     const char *error = NULL;
     aip_url_t url;
     ck_assert_ptr_nonnull(provider);
-    apr_status_t rv = aip_provider_url(provider, target_of(endpoints[_i].lines), &url, pool, &error);
+    apr_status_t rv =
+        aip_provider_url(provider, target_of(endpoints[_i].lines), &url, pool, &error);
     if (!endpoints[_i].expected) {
-        ck_assert_msg(rv != APR_SUCCESS, "%s %s gives %s%s", endpoints[_i].provider, endpoints[_i].lines, url.origin, url.path);
+        ck_assert_msg(rv != APR_SUCCESS, "%s %s gives %s%s", endpoints[_i].provider,
+                      endpoints[_i].lines, url.origin, url.path);
         ck_assert_msg(strstr(error, endpoints[_i].error) != NULL, "%s", error);
         return;
     }
     ck_assert_msg(rv == APR_SUCCESS, "%s", error);
-    ck_assert_str_eq(apr_pstrcat(pool, url.tls ? "https://" : "http://", url.authority, url.path, url.query ? "?" : "",
-                                 url.query, NULL),
+    ck_assert_str_eq(apr_pstrcat(pool, url.tls ? "https://" : "http://", url.authority, url.path,
+                                 url.query ? "?" : "", url.query, NULL),
                      endpoints[_i].expected);
 }
 END_TEST
@@ -196,35 +210,54 @@ static const struct {
     {"no provider", "AIRouteType llm/v1/chat", "AIModelProvider is required"},
     {"no route type", "AIModelProvider openai", "AIRouteType is required"},
     {"header", OPENAI "AIAuthHeaderName Authorization;AIAuthHeaderValue Bearer x", NULL},
-    {"header without value", OPENAI "AIAuthHeaderName Authorization", "all or none of AIAuthHeaderName"},
+    {"header without value", OPENAI "AIAuthHeaderName Authorization",
+     "all or none of AIAuthHeaderName"},
     {"header without name", OPENAI "AIAuthHeaderValue Bearer x", "all or none of AIAuthHeaderName"},
     {"parameter", OPENAI "AIAuthParamName key;AIAuthParamValue x;AIAuthParamLocation query", NULL},
-    {"parameter in body", OPENAI "AIAuthParamName key;AIAuthParamValue x;AIAuthParamLocation body", NULL},
-    {"parameter and header", OPENAI "AIAuthHeaderName X-Key;AIAuthHeaderValue x;AIAuthParamName key;AIAuthParamValue x;"
-                                    "AIAuthParamLocation query", NULL},
-    {"parameter without location", OPENAI "AIAuthParamName key;AIAuthParamValue x", "AIAuthParamLocation must be set"},
-    {"parameter without value", OPENAI "AIAuthParamName key;AIAuthParamLocation query", "AIAuthParamValue"},
+    {"parameter in body", OPENAI "AIAuthParamName key;AIAuthParamValue x;AIAuthParamLocation body",
+     NULL},
+    {"parameter and header",
+     OPENAI "AIAuthHeaderName X-Key;AIAuthHeaderValue x;AIAuthParamName key;AIAuthParamValue x;"
+            "AIAuthParamLocation query",
+     NULL},
+    {"parameter without location", OPENAI "AIAuthParamName key;AIAuthParamValue x",
+     "AIAuthParamLocation must be set"},
+    {"parameter without value", OPENAI "AIAuthParamName key;AIAuthParamLocation query",
+     "AIAuthParamValue"},
     {"location alone", OPENAI "AIAuthParamLocation query", "AIAuthParamName"},
-    {"header name with a space", OPENAI "AIAuthHeaderName X Key;AIAuthHeaderValue x", "AIAuthHeaderName 'X Key'"},
-    {"header that frames", OPENAI "AIAuthHeaderName content-length;AIAuthHeaderValue 0", "AIAuthHeaderName 'content-length'"},
-    {"header value with a line end", OPENAI "AIAuthHeaderName X-Key;AIAuthHeaderValue a\nb", "AIAuthHeaderValue holds control"},
+    {"header name with a space", OPENAI "AIAuthHeaderName X Key;AIAuthHeaderValue x",
+     "AIAuthHeaderName 'X Key'"},
+    {"header that frames", OPENAI "AIAuthHeaderName content-length;AIAuthHeaderValue 0",
+     "AIAuthHeaderName 'content-length'"},
+    {"header value with a line end", OPENAI "AIAuthHeaderName X-Key;AIAuthHeaderValue a\nb",
+     "AIAuthHeaderValue holds control"},
     {"mistral", OF("mistral") "AIModelOptionsMistralFormat openai", NULL},
     {"mistral without format", OF("mistral"), "AIModelOptionsMistralFormat must be set"},
-    {"format without mistral", OPENAI "AIModelOptionsMistralFormat openai", "AIModelOptionsMistralFormat belongs to"},
+    {"format without mistral", OPENAI "AIModelOptionsMistralFormat openai",
+     "AIModelOptionsMistralFormat belongs to"},
     {"azure", OF("azure") "AIModelOptionsAzureInstance a;AIModelOptionsAzureDeploymentId d", NULL},
-    {"azure with version", OF("azure") "AIModelOptionsAzureInstance a;AIModelOptionsAzureDeploymentId d;"
-                                       "AIModelOptionsAzureApiVersion 2024-10-21", NULL},
-    {"azure without instance", OF("azure") "AIModelOptionsAzureDeploymentId d", "AIModelOptionsAzureInstance must be set"},
-    {"azure without deployment", OF("azure") "AIModelOptionsAzureInstance a", "AIModelOptionsAzureDeploymentId must be set"},
+    {"azure with version",
+     OF("azure") "AIModelOptionsAzureInstance a;AIModelOptionsAzureDeploymentId d;"
+                 "AIModelOptionsAzureApiVersion 2024-10-21",
+     NULL},
+    {"azure without instance", OF("azure") "AIModelOptionsAzureDeploymentId d",
+     "AIModelOptionsAzureInstance must be set"},
+    {"azure without deployment", OF("azure") "AIModelOptionsAzureInstance a",
+     "AIModelOptionsAzureDeploymentId must be set"},
     {"azure with a URL", OF("azure") "AIModelOptionsUpstreamUrl https://h/x", NULL},
-    {"instance without azure", OPENAI "AIModelOptionsAzureInstance a", "AIModelOptionsAzureInstance belongs to"},
-    {"version without azure", OPENAI "AIModelOptionsAzureApiVersion 1", "AIModelOptionsAzureApiVersion belongs to"},
-    {"deployment without azure", OPENAI "AIModelOptionsAzureDeploymentId d", "AIModelOptionsAzureDeploymentId belongs to"},
+    {"instance without azure", OPENAI "AIModelOptionsAzureInstance a",
+     "AIModelOptionsAzureInstance belongs to"},
+    {"version without azure", OPENAI "AIModelOptionsAzureApiVersion 1",
+     "AIModelOptionsAzureApiVersion belongs to"},
+    {"deployment without azure", OPENAI "AIModelOptionsAzureDeploymentId d",
+     "AIModelOptionsAzureDeploymentId belongs to"},
     {"vllm", OF("vllm") "AIModelOptionsUpstreamUrl http://h/x", NULL},
     {"vllm without URL", OF("vllm"), "AIModelOptionsUpstreamUrl must be set for self-hosted"},
-    {"vllm with a path only", OF("vllm") "AIModelOptionsUpstreamPath /x", "AIModelOptionsUpstreamUrl must be set"},
+    {"vllm with a path only", OF("vllm") "AIModelOptionsUpstreamPath /x",
+     "AIModelOptionsUpstreamUrl must be set"},
     {"databricks", OF("databricks") "AIModelOptionsDatabricksWorkspaceInstanceId a", NULL},
-    {"databricks without workspace", OF("databricks"), "AIModelOptionsDatabricksWorkspaceInstanceId must be set"},
+    {"databricks without workspace", OF("databricks"),
+     "AIModelOptionsDatabricksWorkspaceInstanceId must be set"},
     {"workspace without databricks", OPENAI "AIModelOptionsDatabricksWorkspaceInstanceId a",
      "AIModelOptionsDatabricksWorkspaceInstanceId belongs to"},
     {"dashscope", OF("dashscope") "AIModelOptionsDashscopeInternational Off", NULL},
@@ -234,11 +267,13 @@ static const struct {
     {"xai", OF("xai"), NULL},
     {"cerebras", OF("cerebras"), NULL},
     {"costs", OPENAI "AIModelOptionsInputCost 0.5;AIModelOptionsOutputCost 1", NULL},
-    {"input cost 0", OPENAI "AIModelOptionsInputCost 0;AIModelOptionsOutputCost 1", "must be greater than 0"},
+    {"input cost 0", OPENAI "AIModelOptionsInputCost 0;AIModelOptionsOutputCost 1",
+     "must be greater than 0"},
     {"output cost 0", OPENAI "AIModelOptionsOutputCost 0", "must be greater than 0"},
     {"temperature 0", OPENAI "AIModelOptionsTemperature 0", NULL},
     {"catch-all", OPENAI "AIDescription CATCHALL", NULL},
-    {"catch-all with an example", OPENAI "AIDescription CATCHALL;AIRouteExample x", "AIRouteExample has no place"},
+    {"catch-all with an example", OPENAI "AIDescription CATCHALL;AIRouteExample x",
+     "AIRouteExample has no place"},
     {"examples beside a description", OPENAI "AIDescription mathematics;AIRouteExample x", NULL},
     {"bad URL", OPENAI "AIModelOptionsUpstreamUrl nowhere", "AIModelOptionsUpstreamUrl 'nowhere'"},
 };
@@ -261,11 +296,31 @@ START_TEST(header_names)
         const char *name;
         bool ok;
     } rows[] = {
-        {"Authorization", true}, {"api-key", true}, {"X_1!#$%&'*+-.^_`|~", true}, {"x", true}, {"", false},
-        {"a b", false}, {"a:", false}, {"a\n", false}, {"(a)", false}, {"a\"", false}, {"\xc3\xa4", false},
-        {"Host", false}, {"HOST", false}, {"content-length", false}, {"Transfer-Encoding", false}, {"connection", false},
-        {"Upgrade", false}, {"Content-Type", false}, {"Content-Encoding", false}, {"Expect", false}, {"TE", false},
-        {"Accept-Encoding", false}, {"Trailer", false}, {"Hosts", true}, {"X-Host", true},
+        {"Authorization", true},
+        {"api-key", true},
+        {"X_1!#$%&'*+-.^_`|~", true},
+        {"x", true},
+        {"", false},
+        {"a b", false},
+        {"a:", false},
+        {"a\n", false},
+        {"(a)", false},
+        {"a\"", false},
+        {"\xc3\xa4", false},
+        {"Host", false},
+        {"HOST", false},
+        {"content-length", false},
+        {"Transfer-Encoding", false},
+        {"connection", false},
+        {"Upgrade", false},
+        {"Content-Type", false},
+        {"Content-Encoding", false},
+        {"Expect", false},
+        {"TE", false},
+        {"Accept-Encoding", false},
+        {"Trailer", false},
+        {"Hosts", true},
+        {"X-Host", true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         ck_assert_msg(aip_header_name_ok(rows[i].name) == rows[i].ok, "'%s'", rows[i].name);
@@ -278,7 +333,8 @@ START_TEST(header_values)
     char text[] = "a?b";
     for (int c = 1; c < 256; c++) {
         text[1] = (char)c;
-        ck_assert_msg(aip_header_value_ok(text) == (c == '\t' || (c >= ' ' && c != 0x7f)), "byte %d", c);
+        ck_assert_msg(aip_header_value_ok(text) == (c == '\t' || (c >= ' ' && c != 0x7f)),
+                      "byte %d", c);
     }
     ck_assert(aip_header_value_ok(""));
 }

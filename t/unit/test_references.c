@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* References and the router: the file cache and what it does with broken files, one embeddings call for what is missing,
- * digests, and the router's background thread with stores that are away. The embeddings provider is a thread of this
- * test; the local embedder is the one that is shipped. */
+/* References and the router: the file cache and what it does with broken files, one embeddings call
+ * for what is missing, digests, and the router's background thread with stores that are away. The
+ * embeddings provider is a thread of this test; the local embedder is the one that is shipped. */
 
 #include <apr_atomic.h>
 #include <apr_file_info.h>
@@ -30,10 +30,10 @@ Suite *references_suite(void);
 
 typedef struct peer_t {
     int fd, port;
-    int status;               /* what it answers with */
-    int fail_first;           /* so many requests get a 503 before that */
+    int status;     /* what it answers with */
+    int fail_first; /* so many requests get a 503 before that */
     int delay_ms;
-    const char *body;         /* NULL: vectors of the texts */
+    const char *body; /* NULL: vectors of the texts */
     volatile apr_uint32_t requests;
     char head[4096], last[8192];
     pthread_t thread;
@@ -61,8 +61,9 @@ static char *vectors_json(const char *request)
     {
         float v[DIMS];
         vector_of(json_string_value(text), v);
-        json_array_append_new(data, json_pack("{s:i,s:[f,f,f,f]}", "index", (int)i, "embedding", (double)v[0],
-                                              (double)v[1], (double)v[2], (double)v[3]));
+        json_array_append_new(data,
+                              json_pack("{s:i,s:[f,f,f,f]}", "index", (int)i, "embedding",
+                                        (double)v[0], (double)v[1], (double)v[2], (double)v[3]));
     }
     json_t *answer = json_pack("{s:o}", "data", data);
     char *out = json_dumps(answer, 0);
@@ -92,12 +93,14 @@ static void answer(int fd)
     *end = '\0';
     apr_cpystrn(peer.head, buf, sizeof peer.head);
     apr_cpystrn(peer.last, end + 4, sizeof peer.last);
-    int status = apr_atomic_inc32(&peer.requests) < (apr_uint32_t)peer.fail_first ? 503 : peer.status;
+    int status =
+        apr_atomic_inc32(&peer.requests) < (apr_uint32_t)peer.fail_first ? 503 : peer.status;
     char *made = peer.body ? NULL : vectors_json(peer.last), out[16384];
     const char *body = made ? made : peer.body;
     usleep((useconds_t)peer.delay_ms * 1000);
-    int len = snprintf(out, sizeof out, "HTTP/1.1 %d Status\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", status,
-                       strlen(body), body);
+    int len = snprintf(out, sizeof out,
+                       "HTTP/1.1 %d Status\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                       status, strlen(body), body);
     (void)!send(fd, out, (size_t)len, MSG_NOSIGNAL);
     free(made);
 }
@@ -277,7 +280,8 @@ START_TEST(one_call_then_none)
 {
     check_vectors(make(1));
     ck_assert_uint_eq(peer.requests, 1);
-    ck_assert_str_eq(peer.last, "{\"model\":\"embed-1\",\"input\":[\"one\",\"two\",\"three\"],\"encoding_format\":\"base64\"}");
+    ck_assert_str_eq(peer.last, "{\"model\":\"embed-1\",\"input\":[\"one\",\"two\",\"three\"],"
+                                "\"encoding_format\":\"base64\"}");
     ck_assert_int_eq(each_file(NULL), 3);
     check_vectors(make(0));
     ck_assert_uint_eq(peer.requests, 1);
@@ -290,7 +294,9 @@ START_TEST(only_what_is_missing_is_asked_for)
     make(1);
     conf.routes = routes_of("three|four|one|five");
     check_vectors(make(1));
-    ck_assert_str_eq(peer.last, "{\"model\":\"embed-1\",\"input\":[\"four\",\"five\"],\"encoding_format\":\"base64\"}");
+    ck_assert_str_eq(
+        peer.last,
+        "{\"model\":\"embed-1\",\"input\":[\"four\",\"five\"],\"encoding_format\":\"base64\"}");
     ck_assert_int_eq(each_file(NULL), 5);
 }
 END_TEST
@@ -313,7 +319,8 @@ START_TEST(no_texts)
 }
 END_TEST
 
-/* Delivered as they are for euclidean; the cache holds what was delivered, so both metrics share it. */
+/* Delivered as they are for euclidean; the cache holds what was delivered, so both metrics share
+ * it. */
 START_TEST(euclidean_keeps_lengths)
 {
     make(1);
@@ -330,15 +337,16 @@ END_TEST
 /* A cache file of one text, written over the right one. */
 static void spoil(const char *data, size_t len)
 {
-    const char *path = apr_pstrcat(pool, dir, "/", aip_reference_key(&conf.embedder, conf.routes->texts[1], pool), ".vec", NULL);
+    const char *path =
+        apr_pstrcat(pool, dir, "/", aip_reference_key(&conf.embedder, conf.routes->texts[1], pool),
+                    ".vec", NULL);
     FILE *f = fopen(path, "wb");
     ck_assert_ptr_nonnull(f);
     ck_assert_uint_eq(fwrite(data, 1, len, f), len);
     fclose(f);
 }
 
-#define FILE_OF(n, a, b, c, d)                                                                                         \
-    "AIPVEC1\n" n a b c d
+#define FILE_OF(n, a, b, c, d) "AIPVEC1\n" n a b c d
 #define N4 "\x04\0\0\0"
 #define F1 "\0\0\x80\x3f"
 #define F0 "\0\0\0\0"
@@ -368,7 +376,8 @@ START_TEST(broken_files_are_made_again)
     make(1);
     spoil(broken[_i].data, broken[_i].len);
     check_vectors(make(1));
-    ck_assert_str_eq(peer.last, "{\"model\":\"embed-1\",\"input\":[\"two\"],\"encoding_format\":\"base64\"}");
+    ck_assert_str_eq(peer.last,
+                     "{\"model\":\"embed-1\",\"input\":[\"two\"],\"encoding_format\":\"base64\"}");
     check_vectors(make(0));
 }
 END_TEST
@@ -414,8 +423,10 @@ static const struct {
     {"204", 204, "", "204"},
     {"no JSON", 200, "<html>", "JSON"},
     {"too few", 200, "{\"data\":[{\"index\":0,\"embedding\":[1,2,3,4]}]}", "expected 3"},
-    {"other dimensions", 200, "{\"data\":[{\"index\":0,\"embedding\":[1,2,3]},{\"index\":1,\"embedding\":[1,2,3]},"
-                              "{\"index\":2,\"embedding\":[1,2,3]}]}", "expected 4"},
+    {"other dimensions", 200,
+     "{\"data\":[{\"index\":0,\"embedding\":[1,2,3]},{\"index\":1,\"embedding\":[1,2,3]},"
+     "{\"index\":2,\"embedding\":[1,2,3]}]}",
+     "expected 4"},
 };
 
 START_TEST(refused_answers)
@@ -427,7 +438,8 @@ START_TEST(refused_answers)
     peer.body = refusals[_i].body;
     ck_assert_int_ne(aip_references_make(&conf, &stop_now, &refs, &calls, pool, &err), APR_SUCCESS);
     ck_assert_int_eq(calls, 1);
-    ck_assert_msg(strstr(err.message, refusals[_i].message) != NULL, "%s: %s", refusals[_i].name, err.message);
+    ck_assert_msg(strstr(err.message, refusals[_i].message) != NULL, "%s: %s", refusals[_i].name,
+                  err.message);
     ck_assert_int_eq(each_file(NULL), 0);
     peer.status = 200;
     peer.body = NULL;
@@ -541,7 +553,9 @@ START_TEST(keys)
     ck_assert_str_eq(key, aip_reference_key(&base, AIP_SPAN("text"), pool));
     ck_assert_str_ne(key, aip_reference_key(&base, AIP_SPAN("Text"), pool));
     ck_assert_str_ne(key, aip_reference_key(&base, AIP_SPAN(""), pool));
-#define DIFFERS(member, value) (other = base, other.member = (value), strcmp(key, aip_reference_key(&other, AIP_SPAN("text"), pool)) != 0)
+#define DIFFERS(member, value)                                                                     \
+    (other = base, other.member = (value),                                                         \
+     strcmp(key, aip_reference_key(&other, AIP_SPAN("text"), pool)) != 0)
     ck_assert(DIFFERS(provider, "azure"));
     ck_assert(DIFFERS(model, "embed-2"));
     ck_assert(DIFFERS(url, "http://127.0.0.1:1/"));
@@ -556,7 +570,8 @@ START_TEST(keys)
     base.provider = "ab", base.model = "c";
     other = base;
     other.provider = "a", other.model = "bc";
-    ck_assert_str_ne(aip_reference_key(&base, AIP_SPAN("t"), pool), aip_reference_key(&other, AIP_SPAN("t"), pool));
+    ck_assert_str_ne(aip_reference_key(&base, AIP_SPAN("t"), pool),
+                     aip_reference_key(&other, AIP_SPAN("t"), pool));
 }
 END_TEST
 
@@ -597,7 +612,8 @@ static const aip_model2vec_t *shipped_model(void)
     const char *src = getenv("AIP_SRCDIR"), *error = NULL;
     aip_model2vec_t *model = NULL;
     apr_status_t rv = aip_model2vec_load(
-        &model, apr_pstrcat(pool, src ? src : ".", "/share/embedder/aip-static-en-v1", NULL), pool, &error);
+        &model, apr_pstrcat(pool, src ? src : ".", "/share/embedder/aip-static-en-v1", NULL), pool,
+        &error);
     ck_assert_msg(rv == APR_SUCCESS, "%s", error);
     return model;
 }
@@ -638,17 +654,19 @@ START_TEST(routes_by_meaning)
         {"how long do I bake bread", 1},
         {"a sauce for pasta with garlic", 1},
     };
-    use_shipped_model("questions about mathematics, algebra and equations|cooking recipes, baking and food");
+    use_shipped_model(
+        "questions about mathematics, algebra and equations|cooking recipes, baking and food");
     aip_router_t *router = start();
     float *vector = apr_palloc(pool, (apr_size_t)conf.embedder.dims * sizeof *vector), distances[2];
     bool degraded = true;
     ck_assert(aip_router_ready(router, apr_time_from_sec(5)));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        ck_assert(aip_router_embed_local(router, (aip_span_t){rows[i].prompt, strlen(rows[i].prompt)}, vector));
+        ck_assert(aip_router_embed_local(
+            router, (aip_span_t){rows[i].prompt, strlen(rows[i].prompt)}, vector));
         aip_router_distances(router, vector, distances, &degraded, pool);
         ck_assert(!degraded);
-        ck_assert_msg(distances[rows[i].nearest] < distances[1 - rows[i].nearest], "%s: %f %f", rows[i].prompt,
-                      (double)distances[0], (double)distances[1]);
+        ck_assert_msg(distances[rows[i].nearest] < distances[1 - rows[i].nearest], "%s: %f %f",
+                      rows[i].prompt, (double)distances[0], (double)distances[1]);
     }
     ck_assert(aip_router_embed_local(router, conf.routes->texts[0], vector));
     aip_router_distances(router, vector, distances, &degraded, pool);
@@ -661,7 +679,8 @@ START_TEST(routes_by_meaning)
 }
 END_TEST
 
-/* A provider that is away at the start is asked again until it is there; the operator is told once. */
+/* A provider that is away at the start is asked again until it is there; the operator is told once.
+ */
 START_TEST(asks_again)
 {
     peer.fail_first = 2;
@@ -706,7 +725,8 @@ START_TEST(remote_answers)
     ck_assert_str_eq(apr_pstrmemdup(pool, body.data, body.len),
                      "{\"model\":\"embed-1\",\"input\":[\"two\"],\"encoding_format\":\"base64\"}");
     char *made = vectors_json(body.data);
-    ck_assert_int_eq(aip_router_response(router, (aip_span_t){made, strlen(made)}, v, pool, &err), APR_SUCCESS);
+    ck_assert_int_eq(aip_router_response(router, (aip_span_t){made, strlen(made)}, v, pool, &err),
+                     APR_SUCCESS);
     free(made);
     float norm = 0;
     for (int i = 0; i < DIMS; i++) {
@@ -717,7 +737,8 @@ START_TEST(remote_answers)
     ck_assert(!degraded);
     ck_assert_float_eq_tol(distances[1], 0.0f, 1e-5f);
     ck_assert_float_gt(distances[0], 1e-4f);
-    ck_assert_int_ne(aip_router_response(router, AIP_SPAN("{\"data\":[]}"), v, pool, &err), APR_SUCCESS);
+    ck_assert_int_ne(aip_router_response(router, AIP_SPAN("{\"data\":[]}"), v, pool, &err),
+                     APR_SUCCESS);
     ck_assert_ptr_nonnull(err.message);
     apr_pool_destroy(router_pool);
 }
@@ -734,8 +755,13 @@ static int wait_for_log(const char *what)
 /* A store that is away: the mirror answers, the operator is told once. */
 START_TEST(store_is_away)
 {
-    aip_redis_conf_t redis = {.host = "127.0.0.1", .port = 1, .connect_timeout = 500, .send_timeout = 500,
-                              .read_timeout = 500, .pool_size = 4, .backlog = -1};
+    aip_redis_conf_t redis = {.host = "127.0.0.1",
+                              .port = 1,
+                              .connect_timeout = 500,
+                              .send_timeout = 500,
+                              .read_timeout = 500,
+                              .pool_size = 4,
+                              .backlog = -1};
     float v[DIMS], distances[3], plain[3];
     bool degraded;
     aip_router_t *router = start();

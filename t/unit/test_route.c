@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Routes and the decision: which targets and texts make a route, which routes are eligible and in which order. */
+/* Routes and the decision: which targets and texts make a route, which routes are eligible and in
+ * which order. */
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -41,7 +42,8 @@ static const char *shape(const aip_routes_t *routes)
     const char *out = "";
     for (int r = 0; r < routes->n; r++) {
         const aip_route_t *route = &routes->routes[r];
-        out = apr_pstrcat(pool, out, r ? " " : "", route->description, route->catchall ? "!" : "", "[", NULL);
+        out = apr_pstrcat(pool, out, r ? " " : "", route->description, route->catchall ? "!" : "",
+                          "[", NULL);
         for (int i = 0; i < route->n_targets; i++) {
             out = apr_psprintf(pool, "%s%s%d", out, i ? "," : "", route->targets[i]);
         }
@@ -67,28 +69,56 @@ START_TEST(groups)
     } rows[] = {
         {"none", {{0}}, 0, " texts=0 catchall=-1"},
         {"one", {{"a", NULL}}, 1, "a[0](a) texts=1 catchall=-1"},
-        {"without description", {{NULL, NULL}, {"a", NULL}, {NULL, NULL}}, 3, "a[1](a) texts=1 catchall=-1"},
-        {"same description", {{"a", NULL}, {"b", NULL}, {"a", NULL}}, 3, "a[0,2](a) b[1](b) texts=2 catchall=-1"},
-        {"catch-all is not embedded", {{"CATCHALL", NULL}, {"a", NULL}}, 2, "CATCHALL![0]() a[1](a) texts=1 catchall=0"},
-        {"two of them", {{"a", NULL}, {"CATCHALL", NULL}, {"CATCHALL", NULL}}, 3,
+        {"without description",
+         {{NULL, NULL}, {"a", NULL}, {NULL, NULL}},
+         3,
+         "a[1](a) texts=1 catchall=-1"},
+        {"same description",
+         {{"a", NULL}, {"b", NULL}, {"a", NULL}},
+         3,
+         "a[0,2](a) b[1](b) texts=2 catchall=-1"},
+        {"catch-all is not embedded",
+         {{"CATCHALL", NULL}, {"a", NULL}},
+         2,
+         "CATCHALL![0]() a[1](a) texts=1 catchall=0"},
+        {"two of them",
+         {{"a", NULL}, {"CATCHALL", NULL}, {"CATCHALL", NULL}},
+         3,
          "a[0](a) CATCHALL![1,2]() texts=1 catchall=1"},
-        {"the word is exact", {{"catchall", NULL}, {"CATCHALL ", NULL}, {"Catchall", NULL}}, 3,
+        {"the word is exact",
+         {{"catchall", NULL}, {"CATCHALL ", NULL}, {"Catchall", NULL}},
+         3,
          "catchall[0](catchall) CATCHALL [1](CATCHALL ) Catchall[2](Catchall) texts=3 catchall=-1"},
-        {"descriptions differ in case", {{"A", NULL}, {"a", NULL}}, 2, "A[0](A) a[1](a) texts=2 catchall=-1"},
+        {"descriptions differ in case",
+         {{"A", NULL}, {"a", NULL}},
+         2,
+         "A[0](A) a[1](a) texts=2 catchall=-1"},
         {"examples", {{"a", "x|y"}}, 1, "a[0](a,x,y) texts=3 catchall=-1"},
-        {"examples of all members", {{"a", "x"}, {"b", "z"}, {"a", "y"}}, 3,
+        {"examples of all members",
+         {{"a", "x"}, {"b", "z"}, {"a", "y"}},
+         3,
          "a[0,2](a,x,y) b[1](b,z) texts=5 catchall=-1"},
-        {"a text that two members give", {{"a", "x"}, {"a", "x|a"}}, 2, "a[0,1](a,x) texts=2 catchall=-1"},
-        {"a text that two routes give", {{"a", "x"}, {"b", "x|a"}}, 2, "a[0](a,x) b[1](b,x,a) texts=3 catchall=-1"},
-        {"no prefix is taken for the whole", {{"ab", NULL}, {"a", "abc"}}, 2,
+        {"a text that two members give",
+         {{"a", "x"}, {"a", "x|a"}},
+         2,
+         "a[0,1](a,x) texts=2 catchall=-1"},
+        {"a text that two routes give",
+         {{"a", "x"}, {"b", "x|a"}},
+         2,
+         "a[0](a,x) b[1](b,x,a) texts=3 catchall=-1"},
+        {"no prefix is taken for the whole",
+         {{"ab", NULL}, {"a", "abc"}},
+         2,
          "ab[0](ab) a[1](a,abc) texts=3 catchall=-1"},
     };
     aip_route_source_t sources[4];
     for (int i = 0; i < rows[_i].n; i++) {
-        sources[i] = (aip_route_source_t){rows[_i].sources[i].description, examples(rows[_i].sources[i].examples)};
+        sources[i] = (aip_route_source_t){rows[_i].sources[i].description,
+                                          examples(rows[_i].sources[i].examples)};
     }
-    ck_assert_msg(strcmp(shape(aip_routes_create(sources, rows[_i].n, pool)), rows[_i].expected) == 0, "%s: %s",
-                  rows[_i].name, shape(aip_routes_create(sources, rows[_i].n, pool)));
+    ck_assert_msg(strcmp(shape(aip_routes_create(sources, rows[_i].n, pool)), rows[_i].expected) ==
+                      0,
+                  "%s: %s", rows[_i].name, shape(aip_routes_create(sources, rows[_i].n, pool)));
 }
 END_TEST
 #define N_GROUPS 13
@@ -113,9 +143,10 @@ static const char *told(const aip_routes_t *routes, const aip_decision_t *d)
         out = apr_psprintf(pool, "%s %s=%.3f", out, routes->routes[d->ranked[i].route].description,
                            (double)d->ranked[i].distance);
     }
-    return d->nearest < 0 ? apr_psprintf(pool, "%s; none %.3f", out, (double)d->distance)
-                          : apr_psprintf(pool, "%s; %s %.3f", out, routes->routes[d->nearest].description,
-                                         (double)d->distance);
+    return d->nearest < 0
+               ? apr_psprintf(pool, "%s; none %.3f", out, (double)d->distance)
+               : apr_psprintf(pool, "%s; %s %.3f", out, routes->routes[d->nearest].description,
+                              (double)d->distance);
 }
 
 #define NO_THRESHOLD -1.0
@@ -126,33 +157,73 @@ static const struct {
     float distances[4]; /* of a, x, b, c */
     const char *expected;
 } decisions[] = {
-    {"nearest first", false, 1, {0.5f, 0.9f, 0.2f, 0.3f}, "match: b=0.200 c=0.300 a=0.500; b 0.200"},
-    {"the nearest text counts, second", false, 1, {0.5f, 0.1f, 0.2f, 0.3f}, "match: a=0.100 b=0.200 c=0.300; a 0.100"},
-    {"the nearest text counts, first", false, 1, {0.1f, 0.5f, 0.2f, 0.3f}, "match: a=0.100 b=0.200 c=0.300; a 0.100"},
+    {"nearest first",
+     false,
+     1,
+     {0.5f, 0.9f, 0.2f, 0.3f},
+     "match: b=0.200 c=0.300 a=0.500; b 0.200"},
+    {"the nearest text counts, second",
+     false,
+     1,
+     {0.5f, 0.1f, 0.2f, 0.3f},
+     "match: a=0.100 b=0.200 c=0.300; a 0.100"},
+    {"the nearest text counts, first",
+     false,
+     1,
+     {0.1f, 0.5f, 0.2f, 0.3f},
+     "match: a=0.100 b=0.200 c=0.300; a 0.100"},
     {"only what is within", false, 0.25, {0.5f, 0.9f, 0.2f, 0.3f}, "match: b=0.200; b 0.200"},
     {"inclusive", false, 0.25, {0.5f, 0.9f, 0.25f, 0.3f}, "match: b=0.250; b 0.250"},
-    {"inclusive though float32 is above", false, 0.8, {0.9f, 0.9f, 0.8f, 0.9f}, "match: b=0.800; b 0.800"},
+    {"inclusive though float32 is above",
+     false,
+     0.8,
+     {0.9f, 0.9f, 0.8f, 0.9f},
+     "match: b=0.800; b 0.800"},
     {"one step above", false, 0.8, {0.9f, 0.9f, 0.80001f, 0.9f}, "threshold:; b 0.800"},
     {"threshold 0 takes equals", false, 0, {0.1f, 0, 0.2f, 0.3f}, "match: a=0.000; a 0.000"},
-    {"no threshold", false, NO_THRESHOLD, {1.9f, 2.0f, 1.8f, 1.7f}, "match: c=1.700 b=1.800 a=1.900; c 1.700"},
-    {"ties in order of configuration", false, 1, {0.4f, 0.9f, 0.4f, 0.4f}, "match: a=0.400 b=0.400 c=0.400; a 0.400"},
-    {"ties behind a nearer one", false, 1, {0.4f, 0.9f, 0.4f, 0.3f}, "match: c=0.300 a=0.400 b=0.400; c 0.300"},
-    {"catch-all last", true, 1, {0.5f, 0.9f, 0.2f, 0.3f},
+    {"no threshold",
+     false,
+     NO_THRESHOLD,
+     {1.9f, 2.0f, 1.8f, 1.7f},
+     "match: c=1.700 b=1.800 a=1.900; c 1.700"},
+    {"ties in order of configuration",
+     false,
+     1,
+     {0.4f, 0.9f, 0.4f, 0.4f},
+     "match: a=0.400 b=0.400 c=0.400; a 0.400"},
+    {"ties behind a nearer one",
+     false,
+     1,
+     {0.4f, 0.9f, 0.4f, 0.3f},
+     "match: c=0.300 a=0.400 b=0.400; c 0.300"},
+    {"catch-all last",
+     true,
+     1,
+     {0.5f, 0.9f, 0.2f, 0.3f},
      "match: b=0.200 c=0.300 a=0.500 CATCHALL=-1.000; b 0.200"},
     {"catch-all alone", true, 0.1, {0.5f, 0.9f, 0.2f, 0.3f}, "threshold: CATCHALL=-1.000; b 0.200"},
-    {"catch-all without threshold", true, NO_THRESHOLD, {0.5f, 0.9f, 0.2f, 0.3f},
+    {"catch-all without threshold",
+     true,
+     NO_THRESHOLD,
+     {0.5f, 0.9f, 0.2f, 0.3f},
      "match: b=0.200 c=0.300 a=0.500 CATCHALL=-1.000; b 0.200"},
     {"nothing within, no catch-all", false, 0.1, {0.5f, 0.9f, 0.2f, 0.3f}, "threshold:; b 0.200"},
-    {"slightly below zero", false, 0.1, {0.5f, 0.9f, -0.0000001f, 0.3f}, "match: b=-0.000; b -0.000"},
+    {"slightly below zero",
+     false,
+     0.1,
+     {0.5f, 0.9f, -0.0000001f, 0.3f},
+     "match: b=-0.000; b -0.000"},
 };
 
 START_TEST(decides)
 {
     aip_routes_t *routes = three(decisions[_i].catchall);
-    const double *threshold = decisions[_i].threshold == NO_THRESHOLD ? NULL : &decisions[_i].threshold;
+    const double *threshold =
+        decisions[_i].threshold == NO_THRESHOLD ? NULL : &decisions[_i].threshold;
     aip_decision_t d;
     aip_decide(routes, decisions[_i].distances, threshold, &d, pool);
-    ck_assert_msg(strcmp(told(routes, &d), decisions[_i].expected) == 0, "%s: %s", decisions[_i].name, told(routes, &d));
+    ck_assert_msg(strcmp(told(routes, &d), decisions[_i].expected) == 0, "%s: %s",
+                  decisions[_i].name, told(routes, &d));
 }
 END_TEST
 
@@ -188,7 +259,8 @@ START_TEST(catchall_only)
 }
 END_TEST
 
-/* Against sorting by (distance, index) with a plain selection, for many routes and values with many ties. */
+/* Against sorting by (distance, index) with a plain selection, for many routes and values with many
+ * ties. */
 START_TEST(ranks_like_a_stable_sort)
 {
     enum { N = 60 };
@@ -215,7 +287,8 @@ START_TEST(ranks_like_a_stable_sort)
         ck_assert_int_eq(d.reason, eligible ? AIP_REASON_MATCH : AIP_REASON_THRESHOLD);
         for (int i = 1; i < d.n; i++) {
             const aip_ranked_t *a = &d.ranked[i - 1], *b = &d.ranked[i];
-            ck_assert(a->distance < b->distance || (a->distance == b->distance && a->route < b->route));
+            ck_assert(a->distance < b->distance ||
+                      (a->distance == b->distance && a->route < b->route));
         }
         for (int i = 0; i < d.n; i++) {
             ck_assert(d.ranked[i].distance == distances[d.ranked[i].route]);

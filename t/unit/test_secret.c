@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Vault references: what is resolved from environment and files, what is refused, and that no error shows a secret. */
+/* Vault references: what is resolved from environment and files, what is refused, and that no error
+ * shows a secret. */
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -29,7 +30,8 @@ static void setup(void)
     setenv("AIP_T_OTHER_KEY", "other", 1);
     setenv("aip_t_lower", "lower", 1);
     setenv("AIP_T_EMPTY", "", 1);
-    setenv("AIP_T_JSON", "{\"key\":\"" SECRET "\",\"n\":1,\"empty\":\"\",\"deep\":{\"key\":\"x\"}}", 1);
+    setenv("AIP_T_JSON", "{\"key\":\"" SECRET "\",\"n\":1,\"empty\":\"\",\"deep\":{\"key\":\"x\"}}",
+           1);
     setenv("AIP_T_TWICE", "{\"key\":\"a\",\"key\":\"b\"}", 1);
     setenv("AIP_T_BRACES", "{vault://env/AIP_T_OTHER_KEY}", 1);
 }
@@ -60,13 +62,16 @@ static const struct {
     {"env", "{vault://env/AIP_T_KEY}", SECRET},
     {"inside text", "Bearer {vault://env/AIP_T_KEY}!", "Bearer " SECRET "!"},
     {"two", "{vault://env/AIP_T_KEY}:{vault://env/AIP_T_OTHER_KEY}", SECRET ":other"},
-    {"three in a row", "{vault://env/AIP_T_KEY}{vault://env/AIP_T_KEY}{vault://env/AIP_T_OTHER_KEY}", SECRET SECRET "other"},
+    {"three in a row",
+     "{vault://env/AIP_T_KEY}{vault://env/AIP_T_KEY}{vault://env/AIP_T_OTHER_KEY}",
+     SECRET SECRET "other"},
     {"lower case and dashes", "{vault://env/aip-t-key}", SECRET},
     {"lower case and dashes, two words", "{vault://env/aip-t-other-key}", "other"},
     {"the exact name first", "{vault://env/aip_t_lower}", "lower"},
     {"member of JSON", "{vault://env/AIP_T_JSON/key}", SECRET},
     {"a whole JSON", "{vault://env/aip-t-twice}", "{\"key\":\"a\",\"key\":\"b\"}"},
-    {"a secret is not resolved again", "{vault://env/AIP_T_BRACES}", "{vault://env/AIP_T_OTHER_KEY}"},
+    {"a secret is not resolved again", "{vault://env/AIP_T_BRACES}",
+     "{vault://env/AIP_T_OTHER_KEY}"},
     {"no such variable", "{vault://env/AIP_T_NONE}", NULL},
     {"empty variable", "{vault://env/AIP_T_EMPTY}", NULL},
     {"no name", "{vault://env/}", NULL},
@@ -93,11 +98,13 @@ START_TEST(resolves)
     apr_status_t rv = aip_secret_resolve(values[_i].value, &resolved, pool, &error);
     if (values[_i].expected) {
         ck_assert_msg(rv == APR_SUCCESS, "%s: %s", values[_i].name, error);
-        ck_assert_msg(strcmp(resolved, values[_i].expected) == 0, "%s: %s", values[_i].name, resolved);
+        ck_assert_msg(strcmp(resolved, values[_i].expected) == 0, "%s: %s", values[_i].name,
+                      resolved);
     } else {
         ck_assert_msg(rv != APR_SUCCESS, "%s: %s", values[_i].name, resolved);
         ck_assert_msg(error && *error, "%s", values[_i].name);
-        ck_assert_msg(!strstr(error, SECRET), "%s: the error shows the secret: %s", values[_i].name, error);
+        ck_assert_msg(!strstr(error, SECRET), "%s: the error shows the secret: %s", values[_i].name,
+                      error);
     }
 }
 END_TEST
@@ -105,10 +112,12 @@ END_TEST
 START_TEST(names_the_reference)
 {
     const char *resolved, *error;
-    ck_assert_int_ne(aip_secret_resolve("Bearer {vault://env/AIP_T_NONE}", &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_int_ne(aip_secret_resolve("Bearer {vault://env/AIP_T_NONE}", &resolved, pool, &error),
+                     APR_SUCCESS);
     ck_assert_ptr_nonnull(strstr(error, "{vault://env/AIP_T_NONE}"));
     ck_assert_ptr_nonnull(strstr(error, "not set"));
-    ck_assert_int_ne(aip_secret_resolve("{vault://env/AIP_T_EMPTY}", &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_int_ne(aip_secret_resolve("{vault://env/AIP_T_EMPTY}", &resolved, pool, &error),
+                     APR_SUCCESS);
     ck_assert_ptr_nonnull(strstr(error, "empty"));
     ck_assert_int_ne(aip_secret_resolve("{vault://aws/x}", &resolved, pool, &error), APR_SUCCESS);
     ck_assert_ptr_nonnull(strstr(error, "{vault://aws/x}"));
@@ -145,7 +154,8 @@ static const struct {
 START_TEST(files_are_read)
 {
     const char *path = file_of("secret", files[_i].data, files[_i].len), *resolved, *error = NULL;
-    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "<{vault://file", path, "}>", NULL), &resolved, pool, &error);
+    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "<{vault://file", path, "}>", NULL),
+                                         &resolved, pool, &error);
     if (files[_i].expected) {
         ck_assert_msg(rv == APR_SUCCESS, "%s: %s", files[_i].name, error);
         ck_assert_str_eq(resolved, apr_pstrcat(pool, "<", files[_i].expected, ">", NULL));
@@ -162,7 +172,8 @@ START_TEST(long_files)
     char *data = malloc(65537);
     const char *resolved, *error;
     memset(data, 'x', 65537);
-    const char *value = apr_pstrcat(pool, "{vault://file", file_of("secret", data, 65536), "}", NULL);
+    const char *value =
+        apr_pstrcat(pool, "{vault://file", file_of("secret", data, 65536), "}", NULL);
     ck_assert_int_eq(aip_secret_resolve(value, &resolved, pool, &error), APR_SUCCESS);
     ck_assert_uint_eq(strlen(resolved), 65536);
     file_of("secret", data, 65537);
@@ -181,7 +192,8 @@ START_TEST(unreadable_file)
         ck_assert_int_eq(seteuid(65534), 0); /* root reads everything */
     }
     chmod(dir, 0);
-    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "{vault://file", path, "}", NULL), &resolved, pool, &error);
+    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "{vault://file", path, "}", NULL),
+                                         &resolved, pool, &error);
     chmod(dir, 0700);
     ck_assert_int_eq(seteuid(self), 0);
     ck_assert_int_ne(rv, APR_SUCCESS);
