@@ -27,7 +27,7 @@ use AIPTest::Setup ();
 
 our @EXPORT = (
     @Test::More::EXPORT,
-    qw(client post get chat stream_events json port url top_dir h2_client h2_post wait_until twice_and_h2),
+    qw(client post get chat stream_events json from_json port url top_dir h2_client h2_post wait_until twice_and_h2),
     qw(mock_behave mock_reset mock_requests mock_count mock_connections mock_wait mock_close mock_port start_mock),
     qw(log_mark log_lines log_wait unexpected_tags finish statistics statistics_wait),
     qw(python redis start_redis stop_redis config_check start_httpd graceful httpd_generation mpm have_http2 run_command slurp)
@@ -44,6 +44,7 @@ $statistics_from = -s "$t/logs/statistics_log" // 0;
 sub top_dir { return $AIPTest::Setup::top }
 sub mpm     { return $ENV{AIP_MPM} }
 sub json    { return $json->encode($_[0]) }
+sub from_json { return $json->decode($_[0]) }
 
 # The number behind a name of t/conf/ports.inc, without _PORT.
 sub port {
