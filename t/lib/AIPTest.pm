@@ -44,7 +44,14 @@ $statistics_from = -s "$t/logs/statistics_log" // 0;
 sub top_dir { return $AIPTest::Setup::top }
 sub mpm     { return $ENV{AIP_MPM} }
 sub json    { return $json->encode($_[0]) }
-sub from_json { return $json->decode($_[0]) }
+
+# From bytes, or from characters as they stand in a record of the mock.
+sub from_json {
+    my ($text) = @_;
+    utf8::encode($text) if utf8::is_utf8($text);
+    return $json->decode($text);
+}
+
 
 # The number behind a name of t/conf/ports.inc, without _PORT.
 sub port {

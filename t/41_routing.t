@@ -1,0 +1,122 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
+# mpm: all
+# Routing by meaning with exact distances: thresholds, ties, examples, groups, failover along the ranking, the catch-all,
+# the prompt text, and what operators see of a decision.
+use strict;
+use warnings FATAL => 'all';
+use utf8;
+use lib 't/lib';
+use AIPTest;
+
+sub ask { my ($path, $prompt, @more) = @_; return post("/routing/$path", chat($prompt, @more)) }
+
+sub goes {
+    my ($path, $prompt, $model, $distance, $what) = @_;
+    my $r = ask($path, $prompt);
+    is($r->{status}, 200, $what);
+    is($r->json->{model}, $model, "$what: $model");
+    is($r->header('X-LLM-Distance'), $distance, "$what: distance") if defined $distance;
+    return $r;
+}
+
+# ---- thresholds ----
+my $r = goes('two', 'axis:0 0.7', 'zero', '0.3000', 'within the threshold');
+is($r->header('X-LLM-Route'), 'axis:0 1', 'the route is named');
+goes('two', 'axis:0 0.5', 'zero', '0.5000', 'exactly at the threshold');
+for my $over ('axis:0 0.4999', 'axis:0 0.499', 'axis:1 0.2') {
+    $r = ask('two', $over);
+    is($r->{status}, 503, "$over: nothing is near enough");
+    is($r->json->{error}{code}, 'no_matching_target', 'its code');
+    my ($axis, $cos) = $over =~ /(\d) (\S+)/;
+    like($r->json->{error}{message}, qr/'axis:$axis 1', has distance ${\sprintf('%.4f', 1 - $cos)}, the threshold is 0\.5/,
+        'route, distance and threshold are named');
+}
+goes('two/open', 'axis:1 0.02', 'one', undef, 'a wide threshold: the nearest wins');
+$r = ask('two/quiet', 'axis:0 0.9');
+is($r->header('X-LLM-Route'), undef, 'no route header unless asked for');
+is($r->header('X-LLM-Distance'), undef, 'no distance header either');
+
+# ---- ties and examples ----
+goes('two', 'axis:0 0.6 axis:1 0.6', 'zero', '0.4000', 'equal distances: configuration order');
+goes('two', 'axis:0 0.6 axis:1 0.61', 'one', '0.3900', 'the nearer one wins');
+goes('two', 'axis:6 0.8', 'one', '0.2000', 'an example counts');
+goes('two', 'axis:0 0.6 axis:5 0.7', 'one', '0.3000', 'the nearest text of a target counts');
+$r = goes('two', 'axis:5 0.8 axis:1 0.1', 'one', '0.2000', 'the description may be far');
+is($r->header('X-LLM-Route'), 'axis:1 1', 'the route is named by its description');
+goes('two/euclid', 'axis:0 0.7', 'zero', '0.3000', 'euclidean: half the squared distance');
+is(ask('two/euclid', 'axis:0 0.4')->{status}, 503, 'euclidean: beyond the threshold');
+
+# ---- groups, failover along the ranking ----
+my %count;
+$count{ask('full', 'axis:0 0.9')->json->{model}}++ for 1 .. 40;
+is_deeply(\%count, {heavy => 30, light => 10}, 'one description, two targets: by weight');
+goes('full', 'axis:7 1', 'rest', undef, 'catch-all');
+is(ask('full', 'axis:7 1')->header('X-LLM-Route'), 'CATCHALL', 'and its name');
+
+sub chain {
+    my ($prompt, @fail) = @_;
+    mock_reset();
+    mock_behave(map { {port => port($_), times => -1, do => {status => 503}} } @fail);
+    my $answer = ask('full', $prompt);
+    my @tried = map { my ($port) = $_->{port}; grep { port($_) == $port } map {"MOCK_$_"} 1 .. 4 }
+        sort { $a->{seq} <=> $b->{seq} } grep { $_->{port} != port('MOCK_EMBED') } mock_requests();
+    mock_reset();
+    return ($answer, "@tried");
+}
+my ($answer, $tried) = chain('axis:0 0.8 axis:1 0.55', 'MOCK_1', 'MOCK_2');
+is($answer->json->{model}, 'other', 'both members fail: the next eligible route');
+like($tried, qr/^(MOCK_1 MOCK_2|MOCK_2 MOCK_1) MOCK_3$/, 'in that order');
+($answer, $tried) = chain('axis:0 0.8 axis:1 0.55', 'MOCK_1', 'MOCK_2', 'MOCK_3');
+is($answer->json->{model}, 'rest', 'then the catch-all');
+like($tried, qr/ MOCK_3 MOCK_4$/, 'as the last');
+($answer, $tried) = chain('axis:0 0.8 axis:1 0.3', 'MOCK_1', 'MOCK_2');
+is($answer->json->{model}, 'rest', 'a route beyond the threshold is no candidate');
+($answer, $tried) = chain('axis:0 0.8', map {"MOCK_$_"} 1, 2, 4);
+is($answer->{status}, 503, 'all fail: the last answer');
+is($answer->json->{error}{code}, 'mock_503', 'is passed on');
+
+# ---- the prompt text: what the embedder received ----
+sub embedded {
+    my ($path, $messages) = @_;
+    mock_reset();
+    my $answer = post("/routing/$path", {messages => $messages});
+    my @texts = map { from_json($_->{body})->{input} } mock_requests(port => port('MOCK_EMBED'));
+    return ($answer, map { ref $_ ? @$_ : $_ } @texts);
+}
+my @talk = (
+    {role => 'system', content => 'be kind'}, {role => 'user', content => 'first'}, {role => 'assistant', content => 'answer'},
+    {role => 'user', content => [{type => 'text', text => 'second'}, {type => 'image_url', image_url => {url => 'x:'}},
+        {type => 'text', text => 'part'}]},
+    {role => 'assistant', content => undef, tool_calls => []},
+);
+is_deeply([(embedded('full', \@talk))[1]], ["second\npart"], 'last-user: the text parts of the last user message');
+is_deeply([(embedded('full/all-user', \@talk))[1]], ["first\nsecond\npart"], 'all-user');
+is_deeply([(embedded('full/last-two', \@talk))[1]], ["second\npart"], 'last 2: the message without text adds nothing');
+is_deeply([(embedded('full/all', \@talk))[1]], ["be kind\nfirst\nanswer\nsecond\npart"], 'all');
+is_deeply([(embedded('full/short', [{role => 'user', content => 'fünfzehn Zeichöäü und mehr'}]))[1]], ['fünfzehn Zeich'],
+    'cut at a character boundary');
+for my $empty ([{role => 'user', content => ''}], [{role => 'user', content => []}], [{role => 'system', content => 'x'}],
+    [{role => 'user', content => [{type => 'image_url', image_url => {url => 'x:'}}]}]) {
+    my ($answer, @texts) = embedded('full', $empty);
+    is($answer->json->{model}, 'rest', 'no text: catch-all');
+    is_deeply(\@texts, [], 'without an embeddings call');
+}
+is(post('/routing/two', {messages => [{role => 'user', content => ''}]})->{status}, 503, 'no text and no catch-all');
+is(post('/routing/full', '{"messages":[{"role":"user","r\u006fle":"x","content":"y"}]}')->{status}, 400, 'a doubled role');
+
+# ---- what operators see ----
+my $lines = statistics();
+ask('two', 'axis:0 0.7');
+my $s = statistics_wait($lines + 1)->{ai}{proxy}{semantic};
+is($s->{route}, 'axis:0 1', 'statistics: route');
+cmp_ok(abs($s->{distance} - 0.3), '<', 1e-4, 'statistics: distance');
+is($s->{threshold}, 0.5, 'statistics: threshold');
+is($s->{reason}, 'match', 'statistics: reason');
+is($s->{embeddings_model}, 'text-embedding-3-small', 'statistics: embedder');
+log_mark();
+ask('full', 'axis:7 1 and a secret word');
+my $line = log_wait('AIP0044');
+like($line, qr/threshold: nearest route '[^']+', distance [\d.]+, threshold 0\.5, 1 candidates/, 'one DEBUG line');
+is_deeply([log_lines('secret word')], [], 'no prompt in the log');
+finish();
