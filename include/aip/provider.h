@@ -23,6 +23,9 @@ typedef struct aip_url_t {
  * @param error  out on failure: what is wrong with it */
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error);
 
+/** Percent-encodes all but the unreserved characters of RFC 3986. */
+const char *aip_url_encode(const char *text, apr_pool_t *pool);
+
 typedef struct aip_provider_t {
     const char *name;
     const char *origin; /**< "https://api.example.com", a %s takes the instance; NULL: upstream_url

@@ -17,8 +17,7 @@ typedef struct aip_embedder_conf_t {
     const aip_model2vec_t *local; /**< in process; the rest is unused then */
     const char *provider, *model, *url;
     const char *header_name, *header_value; /**< credential, or NULL */
-    const char *param_name, *param_value;   /**< credential parameter, or NULL; a query parameter is
-                                               part of url already */
+    const char *param_name, *param_value;   /**< credential parameter, or NULL */
     bool param_in_body;
     int dims;
     bool send_dimensions;

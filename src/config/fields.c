@@ -34,7 +34,7 @@
 const aip_field_t aip_location_table[AIP_LOCATION_COUNT] = {AIP_LOCATION_FIELDS(LOCATION_ROW)};
 const aip_field_t aip_target_table[AIP_TARGET_COUNT] = {AIP_TARGET_FIELDS(TARGET_ROW)};
 
-/* Index of `word` in words "a|b|c", or -1. */
+/* Index of `word` in words "a|b|c" whatever its case, as httpd reads its own words; or -1. */
 static int word_index(const char *words, const char *word)
 {
     size_t len = strlen(word);
@@ -42,7 +42,7 @@ static int word_index(const char *words, const char *word)
     for (const char *p = words;; index++) {
         const char *end = strchr(p, '|');
         size_t n = end ? (size_t)(end - p) : strlen(p);
-        if (n == len && strncmp(p, word, n) == 0) {
+        if (n == len && strncasecmp(p, word, n) == 0) {
             return index;
         }
         if (!end) {

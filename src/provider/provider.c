@@ -85,6 +85,23 @@ apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, c
     return APR_SUCCESS;
 }
 
+const char *aip_url_encode(const char *text, apr_pool_t *pool)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    char *encoded = apr_palloc(pool, 3 * strlen(text) + 1), *out = encoded;
+    for (; *text; text++) {
+        if (apr_isalnum(*text) || strchr("-._~", *text)) {
+            *out++ = *text;
+        } else {
+            *out++ = '%';
+            *out++ = hex[(unsigned char)*text >> 4];
+            *out++ = hex[*text & 15];
+        }
+    }
+    *out = '\0';
+    return encoded;
+}
+
 static bool label_ok(const char *s)
 {
     for (; *s; s++) {

@@ -6,6 +6,7 @@
 #include "references.h"
 
 #include "aip/fetch.h"
+#include "aip/provider.h"
 
 #include <apr_file_io.h>
 #include <apr_strings.h>
@@ -179,6 +180,17 @@ static apr_file_t *cache_lock(const aip_router_conf_t *conf, const volatile apr_
     return file;
 }
 
+/* A credential in the query is no part of conf->url: it must not decide over cache keys. */
+static const char *full_url(const aip_embedder_conf_t *conf, apr_pool_t *pool)
+{
+    if (!conf->param_name || conf->param_in_body) {
+        return conf->url;
+    }
+    return apr_pstrcat(pool, conf->url, strchr(conf->url, '?') ? "&" : "?",
+                       aip_url_encode(conf->param_name, pool), "=",
+                       aip_url_encode(conf->param_value, pool), NULL);
+}
+
 static apr_status_t embed_remote(const aip_router_conf_t *conf, const int *missing, int n,
                                  float *vectors, const volatile apr_uint32_t *stop,
                                  apr_pool_t *pool, aip_error_t *err)
@@ -196,7 +208,7 @@ static apr_status_t embed_remote(const aip_router_conf_t *conf, const int *missi
     if (e->header_name) {
         headers[2] = apr_pstrcat(pool, e->header_name, ": ", e->header_value, NULL);
     }
-    aip_fetch_t fetch = {.url = e->url,
+    aip_fetch_t fetch = {.url = full_url(e, pool),
                          .headers = headers,
                          .body = aip_router_request(e, texts, n, pool),
                          .timeout = e->timeout,

@@ -4,7 +4,6 @@
  * allow_override asks for its credential. */
 #include "aip/upstream.h"
 
-#include <apr_escape.h>
 #include <apr_strings.h>
 #include <http_log.h>
 
@@ -63,8 +62,8 @@ static aip_span_t head(const aip_request_t *req, const aip_embedder_conf_t *conf
     const char *query = endpoint->url.query, *credential = "";
     if (conf->param_name && !conf->param_in_body) {
         query = apr_pstrcat(r->pool, query ? query : "", query ? "&" : "",
-                            apr_pescape_urlencoded(r->pool, conf->param_name), "=",
-                            apr_pescape_urlencoded(r->pool, conf->param_value), NULL);
+                            aip_url_encode(conf->param_name, r->pool), "=",
+                            aip_url_encode(conf->param_value, r->pool), NULL);
     }
     if (conf->header_name) {
         const char *own = f->embeddings_auth_allow_override

@@ -4,7 +4,6 @@
  * allow_override says so. */
 #include "aip/upstream.h"
 
-#include <apr_escape.h>
 #include <apr_strings.h>
 #include <http_core.h>
 
@@ -40,13 +39,13 @@ static const char *query_of(const aip_request_t *req, const aip_target_t *target
     if (target->provider->api_version && !(query && ap_strstr_c(query, "api-version="))) {
         raw = client_param(req->r, "api-version", pool);
         query = join_query(query, "api-version",
-                           raw ? raw : apr_pescape_urlencoded(pool, f->azure_api_version), pool);
+                           raw ? raw : aip_url_encode(f->azure_api_version, pool), pool);
     }
     if (f->auth_param_name && f->auth_param_location == AIP_PARAM_QUERY) {
-        const char *name = apr_pescape_urlencoded(pool, f->auth_param_name);
+        const char *name = aip_url_encode(f->auth_param_name, pool);
         raw = f->auth_allow_override ? client_param(req->r, name, pool) : NULL;
-        query = join_query(query, name,
-                           raw ? raw : apr_pescape_urlencoded(pool, f->auth_param_value), pool);
+        query =
+            join_query(query, name, raw ? raw : aip_url_encode(f->auth_param_value, pool), pool);
     }
     return query;
 }
