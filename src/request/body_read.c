@@ -35,6 +35,21 @@ static bool type_ok(const char *type)
             strncasecmp(type + len - 5, "+json", 5) == 0);
 }
 
+/* Whether the body is compressed; after mod_deflate's input filter has run: with what it does not
+ * know. */
+static bool encoded(const request_rec *r)
+{
+    const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
+    return encoding && *encoding && strcasecmp(encoding, "identity") != 0;
+}
+
+static apr_status_t bad_encoding(const request_rec *r, aip_error_t *err)
+{
+    return aip_error_set(
+        err, r->pool, HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", "unsupported_encoding",
+        NULL, "the request's Content-Encoding is not supported; send the body uncompressed");
+}
+
 static apr_status_t too_long(const aip_request_t *req, aip_error_t *err)
 {
     return aip_error_set(err, req->r->pool, HTTP_REQUEST_ENTITY_TOO_LARGE, "invalid_request_error",
@@ -47,7 +62,6 @@ apr_status_t aip_request_check(aip_request_t *req, aip_error_t *err)
 {
     const request_rec *r = req->r;
     const char *type = apr_table_get(r->headers_in, "Content-Type");
-    const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
     const char *length = apr_table_get(r->headers_in, "Content-Length");
     apr_int64_t limit = req->conf->f.max_request_body_size;
     if (!length && !apr_table_get(r->headers_in, "Transfer-Encoding") &&
@@ -60,11 +74,8 @@ apr_status_t aip_request_check(aip_request_t *req, aip_error_t *err)
                              "unsupported_media_type", NULL,
                              "the request's Content-Type must be application/json");
     }
-    if (encoding && strcasecmp(encoding, "identity") != 0 && !has_input_filter(r, "deflate")) {
-        return aip_error_set(
-            err, r->pool, HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request_error",
-            "unsupported_encoding", NULL,
-            "the request's Content-Encoding is not supported; send the body uncompressed");
+    if (encoded(r) && !has_input_filter(r, "deflate")) {
+        return bad_encoding(r, err);
     }
     if (length && limit && apr_atoi64(length) > limit) {
         return too_long(req, err);
@@ -163,6 +174,8 @@ int aip_body_read(aip_request_t *req, aip_error_t *err)
     if (!buffer.len) {
         aip_error_set(err, r->pool, HTTP_BAD_REQUEST, "invalid_request_error", "missing_body", NULL,
                       "the request has no body; send a chat as JSON");
+    } else if (encoded(r)) {
+        bad_encoding(r, err);
     }
     return OK;
 }

@@ -117,10 +117,14 @@ static int answer(aip_request_t *req)
 }
 
 /* A SetHandler inside the location means that handler (server-status), not us. */
-static bool other_handler(const request_rec *r)
+static bool other_handler(request_rec *r)
 {
     const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
-    return core->handler && strcasecmp(core->handler, "none") != 0;
+    const char *error, *name = core->handler;
+    if (core->expr_handler) { /* SetHandler's argument, also when it is a plain word */
+        name = ap_expr_str_exec(r, core->expr_handler, &error);
+    }
+    return name && *name && strcasecmp(name, "none") != 0;
 }
 
 int aip_hook_handler(request_rec *r)

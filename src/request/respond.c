@@ -58,11 +58,18 @@ static apr_status_t filter_error(ap_filter_t *f, apr_bucket_brigade *in)
     return ap_pass_brigade(f->next, in);
 }
 
+/* An operator's own ErrorDocument keeps its body: a URL comes as an internal redirect, a text as
+ * the response itself. */
+static bool own_document(request_rec *r)
+{
+    const char *document = ap_response_code_string(r, ap_index_of_response(r->status));
+    return r->prev || (document && *document == '"');
+}
+
 void aip_hook_insert_error_filter(request_rec *r)
 {
     const aip_dir_conf_t *conf = r->per_dir_config ? aip_dir_conf(r) : NULL;
-    /* An operator's own ErrorDocument comes as an internal redirect and keeps its body. */
-    if (conf && conf->f.enabled && !r->prev && !r->main && r->status >= 400) {
+    if (conf && conf->f.enabled && !r->main && r->status >= 400 && !own_document(r)) {
         ap_add_output_filter_handle(error_filter, NULL, r, r->connection);
     }
 }
