@@ -232,7 +232,8 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
         argc > 16) {
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words"
-                                                      : "one argument; put quotes around it");
+                            : argc > 1                ? "one argument; put quotes around it"
+                                                      : "one argument that is not empty");
     }
     if (row->flags & AIP_F_ONCE && set[row->index]) {
         return apr_psprintf(

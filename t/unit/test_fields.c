@@ -241,10 +241,7 @@ static const struct {
      "{vault://env/AIP_T_FIELD}",
      {0}}, /* not a field for references */
     {"AIResponseStreaming", "deny", "1", {0}},
-    {"AIResponseStreaming",
-     "Deny",
-     NULL,
-     {"AIResponseStreaming: 'Deny' must be one of allow deny always"}},
+    {"AIResponseStreaming", "Deny", "1", {0}},
     {"AIResponseStreaming", "allow|deny", NULL, {"takes one argument"}},
     {"AIResponseStreaming", "den", NULL, {"'den'"}},
     {"AIResponseStreaming", "denyx", NULL, {"'denyx'"}},
