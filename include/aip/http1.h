@@ -72,7 +72,8 @@ typedef enum aip_sink_e { AIP_SINK_CONTINUE, AIP_SINK_DRAIN, AIP_SINK_STOP } aip
 /** Where the response goes. on_body data is valid during the call only. */
 typedef struct aip_http1_sink_t {
     void *ctx;
-    /** Once, when the final head is complete. DRAIN: body is still reported, but at most
+    /** Once, when the final head is complete. `response` is valid until the exchange
+     * returns, its table as long as the pool. DRAIN: body is still reported, but at most
      * AIP_HTTP1_DRAIN_BYTES of it and for AIP_HTTP1_DRAIN_TIME after the head; the outcome is
      * WITHHELD, and the connection stays reusable if that sufficed. */
     aip_sink_e (*on_head)(void *ctx, const aip_http1_response_t *response);

@@ -209,10 +209,10 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     aip_sink_state_t *state = ctx;
     const char *type = apr_table_get(response->headers, "Content-Type");
     apr_pool_t *pool = state->req->r->pool;
-    state->response = response;
+    state->response = apr_pmemdup(pool, response, sizeof *response); /* it ends with the exchange */
     if (aip_status_criterion(response->status) & state->withhold) {
         state->withheld = true;
-        *state->kept = (aip_kept_t){.response = response,
+        *state->kept = (aip_kept_t){.response = state->response,
                                     .target = state->target,
                                     .body = apr_palloc(pool, AIP_HTTP1_DRAIN_BYTES)};
         return AIP_SINK_DRAIN;
