@@ -1,0 +1,110 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
+# mpm: all
+# Graceful restarts under load lose no request, streams outlive them, children come and go, and an end comes quickly even
+# while an embedder hangs.
+use strict;
+use warnings FATAL => 'all';
+use IO::Select ();
+use Time::HiRes qw(time);
+use lib 't/lib';
+use AIPTest;
+
+# Bounded load in a process of its own: REQUESTS over kept-alive connections, each request on a new connection when the old
+# one was closed between two requests (a restart does that); reports what was not a 200.
+sub load {
+    my ($path, $requests, $prompt) = @_;
+    pipe my $out, my $in or die "pipe: $!\n";
+    my $pid = fork // die "fork: $!\n";
+    return ($pid, $out) if $pid;
+    close $out;
+    my ($bad, $c) = ('');
+    for my $i (1 .. $requests) {
+        $c = client() if !$c || IO::Select->new($c->{socket})->can_read(0); # readable between two answers: closed
+        my $fresh = !$c->{used}++;
+        my $r = eval { $c->post($path, chat($prompt)) };
+        if (!$r) { # an idle connection may be closed at the moment of our writing; a fresh one must answer
+            $bad .= "$i: " . ($@ =~ s/\n.*//sr) . '; ' if $fresh || $@ !~ /ended|closed|reset|Broken/i;
+            undef $c;
+            next if $bad ne '';
+            redo;
+        }
+        $bad .= "$i: status $r->{status}; " if $r->{status} != 200 || !$r->{complete};
+        undef $c if ($r->header('Connection') // '') =~ /close/;
+    }
+    print {$in} $bad;
+    close $in;
+    POSIX::_exit(0);
+}
+
+for my $case (['/faults/http', 'hello', 'plain'], ['/routing/full', 'axis:0 0.9', 'routed by meaning']) {
+    my ($path, $prompt, $what) = @$case;
+    mock_reset();
+    my @workers = map { [load($path, 300, $prompt)] } 1 .. 6;
+    graceful() for 1 .. 3;
+    my @bad;
+    for (@workers) {
+        my ($pid, $out) = @$_;
+        local $/;
+        push @bad, grep {length} <$out> // '';
+        waitpid $pid, 0;
+    }
+    is_deeply(\@bad, [], "$what: 1800 requests over three graceful restarts, all answered");
+}
+
+# a stream outlives a restart
+mock_reset();
+mock_behave({port => port('MOCK_1'), do => {stream => {auto => 30, interval_ms => 40}}});
+my $c = client();
+$c->send_request('POST', '/faults/http', chat('hello', stream => JSON::PP::true));
+mock_wait('request', port => port('MOCK_1'));
+graceful();
+my $r = $c->answer;
+ok($r->{complete}, 'a stream over a restart is whole');
+is((stream_events($r->{body}))[-1], '[DONE]', 'to its end');
+
+# children that end after a few connections
+my $conf = sub {
+    my ($more) = @_;
+    return <<"CONF";
+Listen 127.0.0.1:\${SPARE_1_PORT}
+MaxConnectionsPerChild 20
+<Location /x>
+AIProxy On
+AIBalancerAlgorithm semantic
+AIEmbeddingsModelProvider openai
+AIEmbeddingsModelName text-embedding-3-small
+AIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}
+AIVectordbDimensions 64
+$more
+<AITarget a>
+AIRouteType llm/v1/chat
+AIModelProvider openai
+AIModelName a
+AIModelOptionsUpstreamUrl ${\url('MOCK_2', '/v1/chat/completions')}
+AIDescription "axis:0 1"
+</AITarget>
+</Location>
+CONF
+};
+mock_reset();
+my $h = start_httpd($conf->(''));
+my %status;
+$status{client(port => port('SPARE_1'))->post('/x', chat('axis:0 0.9'))->{status}}++ for 1 .. 200;
+is_deeply(\%status, {200 => 200}, '200 requests, a new child every 20 connections');
+is(scalar(grep { @{from_json($_->{body})->{input}} == 1 && from_json($_->{body})->{input}[0] eq 'axis:0 1' } mock_requests(port => port('MOCK_EMBED'))),
+    1, 'new children find the references in the cache');
+$h->stop;
+is_deeply([$h->unexpected()], [], 'nothing unexpected in the log');
+
+# the end does not wait for an embedder that hangs
+mock_reset();
+mock_behave({port => port('MOCK_EMBED'), times => -1, do => {hang => JSON::PP::true}});
+$h = start_httpd($conf->("AIEmbeddingsTimeout 30000\nAIStateDir hanging"));
+mock_wait('request', port => port('MOCK_EMBED'));
+my $begin = time;
+$h->stop;
+cmp_ok(time - $begin, '<', 5, 'stopped while the embedder hangs');
+unlike($h->log, qr/SIGKILL|exit signal/, 'without force');
+mock_reset();
+finish('AH00045', 'AH00046');
