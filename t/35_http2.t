@@ -33,6 +33,8 @@ mock_behave({port => port('MOCK_1'), times => -1, do => {stream => {auto => 5, i
 $out = h2load('/faults/http', 'stream.json', '-n', 40, '-c', 1, '-m', 20);
 like($out, qr/status codes: 40 2xx, 0 3xx, 0 4xx, 0 5xx/, '40 streams of events');
 
+mock_reset();
+
 # errors of ours and of httpd are JSON here, too
 for my $case (['/faults/http', '{"messages":', 400, 'invalid_json'], ['/faults/http', '', 400, 'missing_body'], ['/faults/refused', json(chat('x')), 502, 'upstream_unreachable']) {
     my ($path, $body, $status, $code) = @$case;
