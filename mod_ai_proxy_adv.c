@@ -58,6 +58,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
     apr_pool_cleanup_register(pchild, NULL, curl_done, apr_pool_cleanup_null);
+    aip_statistics_init(pchild, s);
     aip_endpoints_init(pchild, s);
     aip_routers_init(pchild, s);
 }
@@ -68,6 +69,7 @@ static void register_hooks(apr_pool_t *pool)
         "mod_proxy.c", NULL}; /* its child_init opens the mutex that workers need */
     (void)pool;
     ap_hook_pre_config(aip_config_pre, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_pre_config(aip_statistics_register, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(aip_check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_open_logs(aip_statistics_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);

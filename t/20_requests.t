@@ -8,7 +8,6 @@ use warnings FATAL => 'all';
 use lib 't/lib';
 use AIPTest;
 use Compress::Zlib ();
-use MIME::Base64 qw(encode_base64);
 
 my $good = chat('good morning');
 
@@ -243,21 +242,73 @@ for my $raw (
     ok($r->error->{message}, "$raw->[1]: with a message") or diag($r->{body});
 }
 is_error(client()->send_request('TRACE', '/requests', undef)->answer, 'TRACE', 400, 'missing_body', qr/no body/);
-for my $raw (
-    "POST /requests HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", "POST /requests HTTP/1.1\r\nHost: a b\r\n\r\n",
-    "POST /requests HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", "POST /requests HTTP/1.1\r\nHost: x\r\nA: " . 'x' x 9000 . "\r\n\r\n",
-    "POST /requests HTTP/1.1\r\nHost: x\r\n" . "A: b\r\n" x 200 . "\r\n", "POST /requests/a%2Fb HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
-    "POST /requests/%zz HTTP/1.1\r\nHost: x\r\n\r\n", "POST /requests HTTP/1.1\r\nHost: x\r\nExpect: magic\r\nContent-Length: 2\r\n\r\n{}",
-    "POST /requests HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", "POST /requests HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
-    "POST /requests HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
-    "POST /requests HTTP/3.0\r\nHost: x\r\n\r\n", "POST /requests\x01 HTTP/1.1\r\nHost: x\r\n\r\n", "POST /requests HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+my $line = 'POST /requests HTTP/1.1';
+for (
+    ['no Host', 400, $line, 'Content-Length: 2'],
+    ['a bad Host', 400, $line, 'Host: a b'],
+    ['a line without colon', 400, $line, 'Host: x', 'no colon'],
+    ['a long field', 400, $line, 'Host: x', 'A: ' . 'x' x 9000],
+    ['many fields', 400, $line, 'Host: x', ('A: b') x 200],
+    ['a bad length', 400, $line, 'Host: x', 'Content-Length: x'],
+    ['two lengths', 400, $line, 'Host: x', 'Content-Length: 2', 'Content-Length: 3'],
+    ['an unknown transfer coding', 400, $line, 'Host: x', 'Transfer-Encoding: gzip'],
+    ['an unknown expectation', 417, $line, 'Host: x', 'Expect: magic', 'Content-Length: 2'],
+    ['an encoded slash', 404, 'POST /requests/a%2Fb HTTP/1.1', 'Host: x', 'Content-Length: 2'],
+    ['a bad escape', 400, 'POST /requests/%zz HTTP/1.1', 'Host: x', 'Content-Length: 2'],
 ) {
-    $c = client();
-    $c->{method} = 'POST';
-    $r = $c->send_raw($raw)->answer;
-    unlike($r->{body}, qr/</, $raw =~ s/\r\n/|/gr =~ s/(.{60}).*/$1/r) or diag("$r->{status} $r->{body}");
-    diag("$r->{status} $r->{body}");
+    my ($what, $status, @head) = @$_;
+    for my $name ('first', 'second') {
+        $c = client();
+        $c->post('/requests/good', $good) if $name eq 'second';
+        $c->{method} = 'POST';
+        is_error($c->send_raw(join "\r\n", @head, '', '{}')->answer, "$what, $name", $status, undef, qr/^the gateway answered: $status /);
+    }
 }
+is(client()->post('/requests/good', $good, Host => 'unknown.example:81')->{status}, 200, 'an unknown Host is no matter');
 refused('nothing configured', '/requests-switched', $good, [503, 'no_targets', qr/no model is configured/]);
 nothing_seen('refused by httpd');
-finish('AIP0031', 'AH01630', 'AH01617', 'AH01618', qr/AH01631|AH01620/);
+
+# ---- a whole server as gateway, with the modules that look at files ----
+my ($status, $modules) = run_command([$ENV{AIP_APXS}, '-q', 'LIBEXECDIR']);
+chomp $modules;
+my $h = start_httpd(<<"CONF");
+LoadModule dir_module "$modules/mod_dir.so"
+Listen 127.0.0.1:\${SPARE_1_PORT}
+KeepAlive Off
+DocumentRoot "${\top_dir()}/t/htdocs"
+DirectoryIndex index.html
+DirectorySlash On
+FallbackResource /front.php
+AddHandler application/x-httpd-php .php
+AddType application/x-test .json
+AddOutputFilter DEFLATE html
+<Directory "${\top_dir()}/t/htdocs">
+    AllowOverride All
+    RewriteEngine On
+    RewriteRule ^ /rewritten [L]
+</Directory>
+ErrorDocument 404 /index.html
+AIProxy On
+<AITarget all>
+    AIRouteType llm/v1/chat
+    AIModelProvider openai
+    AIModelName fixed
+    AIModelOptionsUpstreamUrl "http://127.0.0.1:\${MOCK_1_PORT}/v1/chat/completions"
+</AITarget>
+CONF
+mock_reset();
+for my $path (qw(/ /index.html /front.php /a/b/ /x.php/y /x.json /.htaccess /no-such-file)) {
+    $c = client(port => port('SPARE_1'));
+    $r = $c->post($path, $good);
+    ok($c->closed, 'without keep-alive');
+    is($r->{status}, 200, "beside mod_dir, mod_mime and mod_rewrite: $path") or diag($r->{body});
+    is($r->header('Content-Type'), 'application/json', "its type: $path");
+}
+is(scalar(mock_requests(port => port('MOCK_1'))), 8, 'each of them reached the target');
+$c = client(port => port('SPARE_1'));
+$c->{method} = 'POST';
+is_error($c->send_raw("POST / HTTP/1.1\r\nno colon\r\n\r\n")->answer, 'a bad head', 400, undef, qr/400 Bad Request/);
+ok($c->closed, 'and closed');
+$h->stop;
+is_deeply([$h->unexpected], [], 'nothing unexpected in its log');
+finish('AIP0031', 'AH01630', 'AH01618', 'AH10244');

@@ -5,6 +5,12 @@
 
 #include "aip/request.h"
 
+/** pre_config: lets the directive Mutex know of the lock of piped logs. */
+int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
+
+/** child_init: opens that lock in a child. */
+void aip_statistics_init(apr_pool_t *pchild, server_rec *s);
+
 /** open_logs: opens every AIStatisticsLog of the configuration. */
 int aip_statistics_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 

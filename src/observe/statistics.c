@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The statistics log: one JSON line for each request of a target that asks for it, with Kong's keys
- * below "ai.proxy" and ours in "semantic". Logs are opened before privileges are dropped; a line is
- * one write, so that children and threads do not mix theirs. */
+ * below "ai.proxy" and ours in "semantic". Logs are opened before privileges are dropped. Children
+ * and threads do not mix their lines: to a file a line is one write, to a pipe, where only short
+ * writes are atomic, it is written under a lock. */
 #include "aip/observe.h"
 
 #include <apr_hash.h>
@@ -10,15 +11,45 @@
 #include <http_log.h>
 #include <http_protocol.h>
 #include <jansson.h>
+#include <util_mutex.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-static apr_hash_t *logs; /* AIStatisticsLog -> apr_file_t * */
+#define MUTEX_TYPE "ai-statistics"
+
+static apr_hash_t *logs;               /* AIStatisticsLog -> apr_file_t * */
+static apr_global_mutex_t *pipe_mutex; /* NULL: no log is a pipe */
+
+int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    (void)plog, (void)ptemp;
+    logs = NULL;
+    pipe_mutex = NULL;
+    return ap_mutex_register(pconf, MUTEX_TYPE, NULL, APR_LOCK_DEFAULT, 0) == APR_SUCCESS
+               ? OK
+               : HTTP_INTERNAL_SERVER_ERROR;
+}
+
+void aip_statistics_init(apr_pool_t *pchild, server_rec *s)
+{
+    apr_status_t rv = pipe_mutex ? apr_global_mutex_child_init(
+                                       &pipe_mutex, apr_global_mutex_lockfile(pipe_mutex), pchild)
+                                 : APR_SUCCESS;
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s,
+                     "AIP0052: no lock for the pipe of AIStatisticsLog in a child");
+        pipe_mutex = NULL;
+    }
+}
 
 static apr_file_t *open_log(const char *name, apr_pool_t *pconf, server_rec *s)
 {
     apr_file_t *file = NULL;
     if (*name == '|') {
+        if (!pipe_mutex &&
+            ap_global_mutex_create(&pipe_mutex, NULL, MUTEX_TYPE, NULL, s, pconf, 0)) {
+            return NULL;
+        }
         piped_log *pipe = ap_open_piped_log(pconf, name + 1);
         return pipe ? ap_piped_log_write_fd(pipe) : NULL;
     }
@@ -225,12 +256,17 @@ static json_t *proxy_object(aip_request_t *req, const aip_target_t *target)
 
 static void write_line(const aip_request_t *req, apr_file_t *file, json_t *line)
 {
+    apr_global_mutex_t *mutex = *req->conf->f.statistics_log == '|' ? pipe_mutex : NULL;
     char *dumped = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!dumped) {
         return;
     }
     const char *whole = apr_pstrcat(req->r->pool, dumped, "\n", NULL);
+    bool locked = mutex && apr_global_mutex_lock(mutex) == APR_SUCCESS;
     apr_status_t rv = apr_file_write_full(file, whole, strlen(whole), NULL);
+    if (locked) {
+        apr_global_mutex_unlock(mutex);
+    }
     free(dumped);
     if (rv != APR_SUCCESS) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, req->r,

@@ -9,6 +9,7 @@
 #include <http_log.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <util_filter.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
@@ -134,6 +135,8 @@ int aip_hook_handler(request_rec *r)
         return DECLINED;
     }
     aip_request_t *req = create(r, conf);
+    /* Range is defined for GET alone (RFC 9110, section 14.2), and an answer is no file. */
+    ap_remove_output_filter_byhandle(r->output_filters, "byterange");
     if (!conf->targets) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "AIP0031: AIProxy is on for %s, but no <AITarget> applies to it", r->uri);

@@ -7,6 +7,8 @@
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_protocol.h>
+#include <http_request.h>
+#include <mod_core.h>
 #include <util_filter.h>
 
 static ap_filter_rec_t *error_filter;
@@ -66,10 +68,22 @@ static bool own_document(request_rec *r)
     return r->prev || (document && *document == '"');
 }
 
+/* What httpd refuses while it reads the request's head has not been looked up yet: then the path
+ * tells, if it could be read. */
+static bool in_gateway(request_rec *r)
+{
+    ap_conf_vector_t *known = r->per_dir_config;
+    if (known == r->server->lookup_defaults && r->uri && *r->uri == '/') {
+        ap_location_walk(r);
+    }
+    bool enabled = r->per_dir_config && aip_dir_conf(r)->f.enabled;
+    r->per_dir_config = known;
+    return enabled;
+}
+
 void aip_hook_insert_error_filter(request_rec *r)
 {
-    const aip_dir_conf_t *conf = r->per_dir_config ? aip_dir_conf(r) : NULL;
-    if (conf && conf->f.enabled && !r->main && r->status >= 400 && !own_document(r)) {
+    if (r->status >= 400 && !r->main && in_gateway(r) && !own_document(r)) {
         ap_add_output_filter_handle(error_filter, NULL, r, r->connection);
     }
 }

@@ -57,7 +57,8 @@ static aip_span_t num_json(bool set, aip_number_t number)
     return set ? (aip_span_t){number.json, strlen(number.json)} : (aip_span_t){NULL, 0};
 }
 
-static aip_span_t build_body(const aip_request_t *req, const aip_target_t *target)
+/* With `redacted` as the statistics log may show it: without the credential, whosever it is. */
+static aip_span_t build_body(const aip_request_t *req, const aip_target_t *target, bool redacted)
 {
     const aip_target_fields_t *f = &target->f;
     apr_pool_t *pool = req->r->pool;
@@ -72,12 +73,12 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
         .want_usage = f->logging_log_statistics,
         .drop_stream_options = target->provider->drop_stream_options,
         .extra_index = target->body_param,
-        .extra_keep = f->auth_allow_override,
+        .extra_keep = f->auth_allow_override && !redacted,
     };
     if (target->body_param >= 0) {
+        const char *value = redacted ? "***" : f->auth_param_value;
         options.extra_name = (aip_span_t){f->auth_param_name, strlen(f->auth_param_name)};
-        options.extra_value =
-            aip_json_quote((aip_span_t){f->auth_param_value, strlen(f->auth_param_value)}, pool);
+        options.extra_value = aip_json_quote((aip_span_t){value, strlen(value)}, pool);
     }
     return aip_chat_build(&req->chat, &options, pool);
 }
@@ -111,13 +112,15 @@ static void exchange(aip_request_t *req, const aip_target_t *target,
 static void attempt(aip_request_t *req, const aip_target_t *target, aip_sink_state_t *state,
                     aip_http1_result_t *result)
 {
-    aip_span_t body = build_body(req, target);
+    aip_span_t body = build_body(req, target, false);
     aip_http1_request_t request = {.head = aip_request_head(req, target, body.len), .body = body};
     aip_attempt_t *entry = &req->upstream.attempts[req->upstream.n++];
     apr_time_t start = apr_time_now();
     bool reused;
     req->answered.model = target->f.model_name ? target->f.model_name : req->chat.model;
-    req->answered.sent_body = body;
+    req->answered.sent_body = target->f.logging_log_payloads && target->body_param >= 0
+                                  ? build_body(req, target, true)
+                                  : body;
     exchange(req, target, &request, state, result, &reused);
     if (reused && result->written == 0 && result->received == 0 &&
         outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
