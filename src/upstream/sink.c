@@ -233,6 +233,9 @@ static aip_sink_e on_body(void *ctx, const char *data, size_t len)
     }
     if (state->sse) {
         aip_sse_feed(state->events, data, len, on_event, state);
+        if (state->held && !state->committed) {
+            commit(state); /* a stream is judged at its first event */
+        }
     } else {
         if (state->observe) {
             copy_bytes(state, data, len);

@@ -35,26 +35,28 @@ void mock_body_piece(mock_body_t *b, long wait_ms)
 
 static const char *reason_of(long status)
 {
+    /* clang-format off */
     static const struct {
         long status;
         const char *text;
     } known[] = {
-        { 100, "Continue" },
-        { 103, "Early Hints" },
-        { 200, "OK" },
-        { 204, "No Content" },
-        { 400, "Bad Request" },
-        { 401, "Unauthorized" },
-        { 403, "Forbidden" },
-        { 404, "Not Found" },
-        { 408, "Request Timeout" },
-        { 413, "Content Too Large" },
-        { 429, "Too Many Requests" },
-        { 500, "Internal Server Error" },
-        { 502, "Bad Gateway" },
-        { 503, "Service Unavailable" },
-        { 504, "Gateway Timeout" },
+        {100, "Continue"},
+        {103, "Early Hints"},
+        {200, "OK"},
+        {204, "No Content"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {408, "Request Timeout"},
+        {413, "Content Too Large"},
+        {429, "Too Many Requests"},
+        {500, "Internal Server Error"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
     };
+    /* clang-format on */
 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (known[i].status == status) {
@@ -342,7 +344,7 @@ static void build_normal(mock_plan_t *plan, const mock_request_t *q, const mock_
     frame_t frame = choose_frame(&scratch, d, sse);
     bool limit = d->keepalive_limit >= 0 && (long)q->conn_request >= d->keepalive_limit;
     bool close = d->close || limit || !q->keep_alive || frame == FRAME_CLOSE;
-    sender_t s = { .plan = plan, .act = d, .frame = frame };
+    sender_t s = {.plan = plan, .act = d, .frame = frame};
 
     head.len = 0;
     write_head(&head, &scratch, d, frame, close);
@@ -371,8 +373,8 @@ void mock_answer_build(mock_plan_t *plan, const mock_request_t *q, const mock_do
     } else if (d->drop_before_head) {
         end_hard(plan, d);
     } else if (d->has_raw) {
-        sender_t s = { .plan = plan, .act = d, .frame = FRAME_NONE };
-        mock_body_t raw = { .bytes = d->raw_bytes };
+        sender_t s = {.plan = plan, .act = d, .frame = FRAME_NONE};
+        mock_body_t raw = {.bytes = d->raw_bytes};
 
         send_body(&s, &raw);
         send_end(&s, d->close);
@@ -384,7 +386,7 @@ void mock_answer_build(mock_plan_t *plan, const mock_request_t *q, const mock_do
 void mock_answer_json(mock_plan_t *plan, long status, json_t *body, bool keep_alive)
 {
     char *text = json_dumps(body, JSON_COMPACT);
-    mock_buf_t head = { .data = NULL };
+    mock_buf_t head = {.data = NULL};
 
     mock_buf_printf(
         &head, "HTTP/1.1 %ld %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s\r\n",

@@ -125,10 +125,10 @@ static json_t *do_port(const mock_request_t *q, json_t *body, long *status)
 }
 
 static const route_t routes[] = {
-    { "POST", "behave", do_behave },    { "POST", "reset", do_reset },
-    { "GET", "requests", do_requests }, { "GET", "count", do_count },
-    { "POST", "close", do_close },      { "GET", "connections", do_connections },
-    { "POST", "port", do_port },
+    {"POST", "behave", do_behave},    {"POST", "reset", do_reset},
+    {"GET", "requests", do_requests}, {"GET", "count", do_count},
+    {"POST", "close", do_close},      {"GET", "connections", do_connections},
+    {"POST", "port", do_port},
 };
 
 static bool slice_eq(mock_slice_t s, const char *word)

@@ -154,7 +154,7 @@ static void add_answer(mock_buf_t *b, const embed_request_t *e)
 
 void mock_embed_answer(mock_body_t *b, const mock_request_t *q)
 {
-    embed_request_t e = { .root = NULL };
+    embed_request_t e = {.root = NULL};
     const char *why = read_request(&e, q->body);
 
     if (why) {

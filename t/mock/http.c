@@ -80,7 +80,7 @@ bool mock_http_header_next(const char *head, size_t head_len, size_t *pos, mock_
     *pos = (size_t)(eol + 1 - head);
     eol--;
     colon = memchr(p, ':', (size_t)(eol - p));
-    *name = (mock_slice_t){ p, (size_t)((colon ? colon : eol) - p) };
+    *name = (mock_slice_t){p, (size_t)((colon ? colon : eol) - p)};
     p = colon ? colon + 1 : eol;
     while (p < eol && (*p == ' ' || *p == '\t')) {
         p++;
@@ -88,7 +88,7 @@ bool mock_http_header_next(const char *head, size_t head_len, size_t *pos, mock_
     while (eol > p && (eol[-1] == ' ' || eol[-1] == '\t')) {
         eol--;
     }
-    *value = (mock_slice_t){ p, (size_t)(eol - p) };
+    *value = (mock_slice_t){p, (size_t)(eol - p)};
     return true;
 }
 
@@ -175,7 +175,7 @@ mock_http_rc_t mock_http_head(const char *data, size_t len, size_t *scanned, moc
         *why = "head too long";
         return len > HEAD_MAX ? MOCK_HTTP_BAD : MOCK_HTTP_MORE;
     }
-    *h = (mock_head_t){ .head_len = (size_t)(end + 4 - data) };
+    *h = (mock_head_t){.head_len = (size_t)(end + 4 - data)};
     eol = memmem(data, h->head_len, "\r\n", 2);
     *why = parse_head(data, (size_t)(eol - data), h);
     return *why ? MOCK_HTTP_BAD : MOCK_HTTP_DONE;
@@ -269,7 +269,7 @@ mock_slice_t mock_target_path(mock_slice_t target)
 {
     const char *q = memchr(target.p, '?', target.len);
 
-    return (mock_slice_t){ target.p, q ? (size_t)(q - target.p) : target.len };
+    return (mock_slice_t){target.p, q ? (size_t)(q - target.p) : target.len};
 }
 
 mock_slice_t mock_query_value(mock_slice_t target, const char *name)
@@ -283,11 +283,11 @@ mock_slice_t mock_query_value(mock_slice_t target, const char *name)
         const char *stop = amp ? amp : end;
 
         if ((size_t)(stop - p) > nlen && !memcmp(p, name, nlen) && p[nlen] == '=') {
-            return (mock_slice_t){ p + nlen + 1, (size_t)(stop - p) - nlen - 1 };
+            return (mock_slice_t){p + nlen + 1, (size_t)(stop - p) - nlen - 1};
         }
         p = amp;
     }
-    return (mock_slice_t){ "", 0 };
+    return (mock_slice_t){"", 0};
 }
 
 long mock_query_long(mock_slice_t target, const char *name, long fallback)

@@ -89,7 +89,7 @@ mock_io_t mock_io_write(mock_conn_t *c, const char *data, size_t len, size_t *wr
 
 void mock_io_close(mock_conn_t *c, bool reset, bool clean)
 {
-    struct linger hard = { .l_onoff = 1, .l_linger = 0 };
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
 
     if (c->ssl) {
         if (clean && !reset) {

@@ -29,7 +29,7 @@ mock_listener_t *mock_listener_find(int port)
 
 static int bind_local(int *port, int rcvbuf, int backlog)
 {
-    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons((uint16_t)*port) };
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port)};
     socklen_t len = sizeof(sa);
     int one = 1;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -77,7 +77,7 @@ void mock_listener_close(mock_listener_t *l)
 
 bool mock_blackhole_open(int port, int *chosen)
 {
-    struct sockaddr_in sa = { .sin_family = AF_INET };
+    struct sockaddr_in sa = {.sin_family = AF_INET};
 
     *chosen = port;
     if (bind_local(chosen, 0, 0) < 0) {

@@ -38,7 +38,7 @@ static void on_signal(int sig)
 
 void mock_loop_init(void)
 {
-    struct sigaction sa = { .sa_handler = on_signal };
+    struct sigaction sa = {.sa_handler = on_signal};
     sigset_t set;
 
     sigaction(SIGTERM, &sa, NULL);
@@ -58,7 +58,7 @@ void mock_loop_init(void)
 
 void mock_loop_watch(mock_watch_t *w, uint32_t events)
 {
-    struct epoll_event ev = { .events = events, .data.ptr = w };
+    struct epoll_event ev = {.events = events, .data.ptr = w};
 
     if (w->events == events) {
         return;

@@ -147,7 +147,7 @@ static void raise_descriptor_limit(void)
 
 int main(int argc, char **argv)
 {
-    options_t o = { .name = "mock", .tail = &mock_listeners };
+    options_t o = {.name = "mock", .tail = &mock_listeners};
 
     if (argc == 2 && !strcmp(argv[1], "--help")) {
         fputs(usage, stdout);

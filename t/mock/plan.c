@@ -20,7 +20,7 @@ void mock_plan_free(mock_plan_t *p)
 {
     mock_buf_free(&p->out);
     free(p->steps);
-    *p = (mock_plan_t){ .n = 0 };
+    *p = (mock_plan_t){.n = 0};
 }
 
 void mock_plan_step(mock_plan_t *p, mock_step_kind_t kind, size_t a)
@@ -29,7 +29,7 @@ void mock_plan_step(mock_plan_t *p, mock_step_kind_t kind, size_t a)
         p->cap = p->cap ? p->cap * 2 : 8;
         p->steps = mock_realloc(p->steps, p->cap * sizeof(*p->steps));
     }
-    p->steps[p->n++] = (mock_step_t){ .kind = kind, .a = a };
+    p->steps[p->n++] = (mock_step_t){.kind = kind, .a = a};
 }
 
 void mock_plan_send(mock_plan_t *p, const void *data, size_t len)

@@ -12,8 +12,8 @@
 
 #define BYTES_MAX ((size_t)256 * 1024 * 1024)
 
-const char *const mock_event_names[MOCK_EV_N] = { "opened",  "closed",   "head",
-                                                  "request", "answered", "early_close" };
+const char *const mock_event_names[MOCK_EV_N] = {"opened",  "closed",   "head",
+                                                 "request", "answered", "early_close"};
 
 unsigned long mock_record_limit = 20000;
 bool mock_events_dirty;
@@ -30,7 +30,7 @@ static void drop_oldest(void)
 
     bytes -= r->head_len + r->body_len;
     free(r->data);
-    *r = (mock_record_t){ .seq = 0 };
+    *r = (mock_record_t){.seq = 0};
 }
 
 static void make_room(size_t extra)
@@ -119,7 +119,7 @@ static void set_text(json_t *o, const char *name, const char *name64, mock_slice
     if (s) {
         json_object_set_new(o, name, s);
     } else {
-        mock_buf_t b = { .data = NULL };
+        mock_buf_t b = {.data = NULL};
 
         mock_buf_base64(&b, text.p, text.len);
         json_object_set_new(o, name64, json_stringn(b.data, b.len));
@@ -130,11 +130,11 @@ static void set_text(json_t *o, const char *name, const char *name64, mock_slice
 static json_t *latin1(mock_slice_t s)
 {
     json_t *t = json_stringn(s.p, s.len);
-    mock_buf_t b = { .data = NULL };
+    mock_buf_t b = {.data = NULL};
 
     for (size_t i = 0; i < s.len && !t; i++) {
         unsigned char c = (unsigned char)s.p[i];
-        char two[2] = { (char)(0xc0 | (c >> 6)), (char)(0x80 | (c & 0x3f)) };
+        char two[2] = {(char)(0xc0 | (c >> 6)), (char)(0x80 | (c & 0x3f))};
 
         mock_buf_add(&b, c < 0x80 ? s.p + i : two, c < 0x80 ? 1 : 2);
     }
@@ -158,8 +158,8 @@ json_t *mock_request_json(const char *head, size_t head_len, mock_slice_t body)
     mock_slice_t value;
 
     if (sp && sp2) {
-        json_object_set_new(o, "method", latin1((mock_slice_t){ head, (size_t)(sp - head) }));
-        json_object_set_new(o, "path", latin1((mock_slice_t){ sp + 1, (size_t)(sp2 - sp - 1) }));
+        json_object_set_new(o, "method", latin1((mock_slice_t){head, (size_t)(sp - head)}));
+        json_object_set_new(o, "path", latin1((mock_slice_t){sp + 1, (size_t)(sp2 - sp - 1)}));
     }
     while (mock_http_header_next(head, head_len, &pos, &name, &value)) {
         json_t *pair = json_array();
@@ -175,7 +175,7 @@ json_t *mock_request_json(const char *head, size_t head_len, mock_slice_t body)
 
 static json_t *record_json(const mock_record_t *r)
 {
-    mock_slice_t body = { r->data + r->head_len, r->body_len };
+    mock_slice_t body = {r->data + r->head_len, r->body_len};
     json_t *o = mock_request_json(r->data, r->head_len, body);
 
     json_object_set_new(o, "seq", json_integer((json_int_t)r->seq));
@@ -230,7 +230,7 @@ json_t *mock_record_counts(void)
     json_t *o = json_object();
     json_t *ports = json_array();
     uint64_t kept = last_seq + 1 - first_seq;
-    unsigned long sum[MOCK_EV_N] = { 0 };
+    unsigned long sum[MOCK_EV_N] = {0};
 
     for (const mock_listener_t *l = mock_listeners; l; l = l->next) {
         for (mock_event_t ev = MOCK_EV_HEAD; ev <= MOCK_EV_EARLY_CLOSE; ev++) {

@@ -87,7 +87,7 @@ static bool next_member(const char **p, const char *end, mock_slice_t *key, mock
     if (q >= end || *q != '"' || !(close = string_end(q + 1, end))) {
         return false;
     }
-    *key = (mock_slice_t){ q + 1, (size_t)(close - q - 1) };
+    *key = (mock_slice_t){q + 1, (size_t)(close - q - 1)};
     q = skip_space(close + 1, end);
     if (q >= end || *q != ':') {
         return false;
@@ -97,7 +97,7 @@ static bool next_member(const char **p, const char *end, mock_slice_t *key, mock
     if (!close) {
         return false;
     }
-    *value = (mock_slice_t){ q, (size_t)(close - q) };
+    *value = (mock_slice_t){q, (size_t)(close - q)};
     *p = skip_space(close, end);
     return true;
 }
@@ -137,14 +137,14 @@ void mock_scan_chat(const char *body, size_t len, mock_chat_t *chat)
     mock_slice_t key;
     mock_slice_t value;
 
-    *chat = (mock_chat_t){ .model = { "", 0 } };
+    *chat = (mock_chat_t){.model = {"", 0}};
     if (p >= end || *p != '{') {
         return;
     }
     p++;
     while (next_member(&p, end, &key, &value)) {
         if (key_is(key, "model") && value.len >= 2 && *value.p == '"') {
-            chat->model = (mock_slice_t){ value.p + 1, value.len - 2 };
+            chat->model = (mock_slice_t){value.p + 1, value.len - 2};
         } else if (key_is(key, "stream")) {
             chat->stream = is_true(value);
         } else if (key_is(key, "stream_options")) {

@@ -332,7 +332,7 @@ is "embeddings: scripted behaviours apply" "$(reset; behave '{"path":"/v1/embedd
 # --- the known texts route as documented: every text is nearest to its topic, inside the threshold or outside all
 # dist A B DIMENSIONS: cosine distance of two texts in thousandths
 # The table in vectors_table.c is read for its topics, distances and texts.
-table=$(sed -n 's/^ *{ "\([^"]*\)", \([0-9.]*\),\( "\(.*\)" },\)\{0,1\}$/\1\t\2\t\4/p; s/^ *"\(.*\)" },$/\1/p' \
+table=$(sed -n 's/^ *{"\([^"]*\)", \([0-9.]*\),\( "\(.*\)"},\)\{0,1\}$/\1\t\2\t\4/p; s/^ *"\(.*\)"},$/\1/p' \
     "$here/vectors_table.c" | awk -F'\t' 'NF == 3 && $3 != "" { print; next } NF == 3 { held = $1 "\t" $2; next }
     { print held "\t" $0 }')
 texts() { # texts FILTER: JSON array of the rows whose topic matches

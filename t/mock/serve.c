@@ -16,14 +16,14 @@ mock_slice_t mock_serve_body(const mock_conn_t *c)
     size_t have;
 
     if (c->head.chunked) {
-        return (mock_slice_t){ c->chunk_body.data ? c->chunk_body.data : "", c->chunk_body.len };
+        return (mock_slice_t){c->chunk_body.data ? c->chunk_body.data : "", c->chunk_body.len};
     }
     if (c->in.len < c->head.head_len) {
-        return (mock_slice_t){ "", 0 };
+        return (mock_slice_t){"", 0};
     }
     have = c->in.len - c->head.head_len;
-    return (mock_slice_t){ c->in.data + c->head.head_len,
-                           have < c->head.length ? have : c->head.length };
+    return (mock_slice_t){c->in.data + c->head.head_len,
+                          have < c->head.length ? have : c->head.length};
 }
 
 static void mark_answered(mock_conn_t *c)
@@ -175,8 +175,8 @@ static mock_request_t request_view(const mock_conn_t *c, mock_slice_t body)
         .listener = c->listener,
         .head = c->in.data,
         .head_len = c->head.head_len,
-        .method = { c->in.data, c->head.method_len },
-        .target = { c->in.data + c->head.target_off, c->head.target_len },
+        .method = {c->in.data, c->head.method_len},
+        .target = {c->in.data + c->head.target_off, c->head.target_len},
         .body = body,
         .seq = c->rec,
         .conn_request = c->requests,
@@ -199,10 +199,10 @@ static void become_control(mock_conn_t *c)
 static void handle_head(mock_conn_t *c)
 {
     mock_slice_t path =
-        mock_target_path((mock_slice_t){ c->in.data + c->head.target_off, c->head.target_len });
+        mock_target_path((mock_slice_t){c->in.data + c->head.target_off, c->head.target_len});
 
     c->requests++;
-    c->chunks = (mock_chunks_t){ .left = 0 };
+    c->chunks = (mock_chunks_t){.left = 0};
     c->chunks_at = c->head.head_len;
     if (c->listener->control || mock_control_is(path)) {
         become_control(c);
@@ -210,11 +210,11 @@ static void handle_head(mock_conn_t *c)
         return;
     }
     c->rec = mock_record_add(c->listener, c->id, c->requests,
-                             (mock_slice_t){ c->in.data, c->head.head_len });
+                             (mock_slice_t){c->in.data, c->head.head_len});
     mock_event_count(c->listener, MOCK_EV_HEAD);
     c->act = mock_behave_match(c->listener->port, path, NULL, c->requests);
     if (c->act && c->act->early) {
-        mock_request_t q = request_view(c, (mock_slice_t){ "", 0 });
+        mock_request_t q = request_view(c, (mock_slice_t){"", 0});
 
         c->body_pending = true;
         mock_answer_build(&c->plan, &q, c->act);
@@ -272,7 +272,7 @@ static void handle_malformed(mock_conn_t *c, const char *why)
 
     if (!c->rec) {
         c->rec = mock_record_add(c->listener, c->id, ++c->requests,
-                                 (mock_slice_t){ c->in.data, c->in.len });
+                                 (mock_slice_t){c->in.data, c->in.len});
         mock_event_count(c->listener, MOCK_EV_HEAD);
     }
     r = mock_record_find(c->rec);

@@ -89,7 +89,7 @@ void mock_buf_consume(mock_buf_t *b, size_t n)
 void mock_buf_free(mock_buf_t *b)
 {
     free(b->data);
-    *b = (mock_buf_t){ .data = NULL };
+    *b = (mock_buf_t){.data = NULL};
 }
 
 void mock_buf_base64(mock_buf_t *b, const void *data, size_t len)

@@ -123,7 +123,7 @@ static void fill_rest(float *v, size_t from, size_t dims, double left, uint64_t 
 
 void mock_vector_of(const char *text, size_t len, float *v, size_t dims)
 {
-    double axis[AXES_MAX] = { 0 };
+    double axis[AXES_MAX] = {0};
     size_t axes = dims / 2 < AXES_MAX ? dims / 2 : AXES_MAX;
     uint64_t hash = mock_fnv1a64(text, len);
     uint64_t state = hash;

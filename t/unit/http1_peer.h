@@ -7,11 +7,11 @@
 
 #include "aip/http1.h"
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "fixture.h"
 
 #define REQUEST_HEAD "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
 #define REQUEST_BODY "body"
@@ -68,8 +68,6 @@ typedef struct peer_t {
     char sent[256];
     size_t sent_len;
 } peer_t;
-
-static apr_pool_t *pool;
 
 static void trace(peer_t *p, char c)
 {
@@ -291,18 +289,6 @@ static aip_http1_result_t run(peer_t *p, seen_t *s, const aip_http1_limits_t *li
     ck_assert(s->heads == 0 || result.head_at >= START);
     ck_assert(s->heads == 1 || result.head_at == 0);
     return result;
-}
-
-static void setup(void)
-{
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
-    apr_terminate();
 }
 
 #endif

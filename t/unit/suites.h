@@ -1,27 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_T_UNIT_SUITES_H
 #define AIP_T_UNIT_SUITES_H
-/* All suites of unit tests, one for each t/unit/test_<unit>.c. main.c and main_redis.c run them. */
+/* All suites of unit tests, one for each t/unit/test_<unit>.c, and how main.c and main_redis.c run
+ * theirs. */
 
 #include <check.h>
+#include <stdio.h>
 
 Suite *balance_suite(void);
 Suite *chat_suite(void);
+Suite *chat_build_suite(void);
 Suite *embeddings_suite(void);
 Suite *fields_suite(void);
 Suite *http1_course_suite(void);
 Suite *http1_suite(void);
 Suite *json_suite(void);
+Suite *json_splice_suite(void);
+Suite *json_values_suite(void);
 Suite *model2vec_suite(void);
+Suite *model2vec_files_suite(void);
+Suite *model2vec_rules_suite(void);
 Suite *provider_suite(void);
 Suite *redis_peer_suite(void);
 Suite *redis_pool_suite(void);
 Suite *redis_suite(void);
 Suite *references_suite(void);
 Suite *route_suite(void);
+Suite *router_suite(void);
 Suite *secret_suite(void);
 Suite *sse_suite(void);
 Suite *usage_suite(void);
 Suite *vectordb_suite(void);
+
+/** Runs `n` suites in this order. @return exit status; nothing to run is a failure */
+static inline int run_suites(Suite *(*const suites[])(void), int n)
+{
+    SRunner *runner = srunner_create(suites[0]());
+    int run, failed;
+
+    for (int i = 1; i < n; i++) {
+        srunner_add_suite(runner, suites[i]());
+    }
+    srunner_run_all(runner, CK_ENV);
+    run = srunner_ntests_run(runner);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    if (run == 0) {
+        fputs("no test was run\n", stderr);
+    }
+    return run == 0 || failed > 0;
+}
 
 #endif

@@ -2,28 +2,14 @@
 /* Candidate lists: shares follow the weights, turns are spread, the list behind the first is by
  * weight, and a ranking gives the members of each route in turn. */
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "aip/balance.h"
+#include "fixture.h"
 
 Suite *balance_suite(void);
-
-static apr_pool_t *pool;
-
-static void setup(void)
-{
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
-}
 
 static int first_at(const aip_wheel_t *wheel, apr_uint32_t tick)
 {
@@ -204,7 +190,7 @@ Suite *balance_suite(void)
 {
     Suite *suite = suite_create("balance");
     TCase *tcase = tcase_create("balance");
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
     tcase_add_loop_test(tcase, turns, 0, 7);
     tcase_add_loop_test(tcase, exact_shares, 0, 5);
     tcase_add_test(tcase, scaled_shares);

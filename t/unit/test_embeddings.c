@@ -2,9 +2,7 @@
 /* The wire format of embeddings: what is sent byte for byte, what is read in either encoding, and
  * every answer that must be refused. */
 
-#include <apr_pools.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,21 +11,9 @@
 
 #include "aip/embeddings.h"
 #include "aip/json.h"
+#include "fixture.h"
 
 Suite *embeddings_suite(void);
-
-static apr_pool_t *pool;
-
-static void setup(void)
-{
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
-}
 
 static aip_span_t span(const char *text)
 {
@@ -339,7 +325,7 @@ Suite *embeddings_suite(void)
     Suite *suite = suite_create("embeddings");
     TCase *tcase = tcase_create("wire");
 
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
     tcase_add_test(tcase, providers);
     tcase_add_test(tcase, dimensions_by_model);
     tcase_add_test(tcase, requests);

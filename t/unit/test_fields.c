@@ -2,33 +2,25 @@
 /* The table of directives: its own consistency, every kind of value with what it refuses and how it
  * says so, the bounds of every row, defaults, and the merge of every row. */
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "aip/fields.h"
+#include "fixture.h"
 
 Suite *fields_suite(void);
 
 #define N_ROWS (AIP_LOCATION_COUNT + AIP_TARGET_COUNT)
 
-static apr_pool_t *pool;
 static aip_location_fields_t location;
 static aip_target_fields_t target;
 
 static void setup(void)
 {
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
+    pool_setup();
     aip_location_defaults(&location, pool);
     aip_target_defaults(&target, pool);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
 }
 
 static const aip_field_t *row_at(int i)
@@ -510,7 +502,7 @@ Suite *fields_suite(void)
 {
     Suite *suite = suite_create("fields");
     TCase *tcase = tcase_create("fields");
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, setup, pool_teardown);
     tcase_add_test(tcase, table_is_consistent);
     tcase_add_test(tcase, defaults);
     tcase_add_loop_test(tcase, reads, 0, sizeof values / sizeof *values);

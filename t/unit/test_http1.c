@@ -392,11 +392,11 @@ Suite *http1_suite(void)
     Suite *suite = suite_create("http1");
     TCase *tc = tcase_create("responses");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, pool_setup, pool_teardown);
     tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, test_response, 0, (int)COUNT(responses));
+    tcase_add_loop_test(tc, test_response, 0, ROWS(responses));
     tcase_add_test(tc, test_fields);
-    tcase_add_loop_test(tc, test_size, 0, (int)COUNT(sizes));
+    tcase_add_loop_test(tc, test_size, 0, ROWS(sizes));
     tcase_add_test(tc, test_large_body);
     tcase_add_test(tc, test_outcome_names);
     suite_add_tcase(suite, tc);

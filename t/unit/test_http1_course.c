@@ -301,12 +301,12 @@ Suite *http1_course_suite(void)
     Suite *suite = suite_create("http1_course");
     TCase *tc = tcase_create("course");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_loop_test(tc, test_course, 0, (int)COUNT(courses));
+    tcase_add_checked_fixture(tc, pool_setup, pool_teardown);
+    tcase_add_loop_test(tc, test_course, 0, ROWS(courses));
     tcase_add_test(tc, test_interim_flood);
     tcase_add_test(tc, test_slow_flush);
-    tcase_add_loop_test(tc, test_drain, 0, (int)COUNT(drains));
-    tcase_add_loop_test(tc, test_stop, 0, (int)COUNT(stops));
+    tcase_add_loop_test(tc, test_drain, 0, ROWS(drains));
+    tcase_add_loop_test(tc, test_stop, 0, ROWS(stops));
     suite_add_tcase(suite, tc);
     return suite;
 }

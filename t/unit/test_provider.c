@@ -2,27 +2,13 @@
 /* Providers: URLs taken apart and refused, the endpoint of every provider, the cross-field rules of
  * a target. */
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <string.h>
 
 #include "aip/provider.h"
+#include "fixture.h"
 
 Suite *provider_suite(void);
-
-static apr_pool_t *pool;
-
-static void setup(void)
-{
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
-}
 
 static const struct {
     const char *text, *expected; /* "tls host port origin authority path query", NULL: refused */
@@ -344,7 +330,7 @@ Suite *provider_suite(void)
 {
     Suite *suite = suite_create("provider");
     TCase *tcase = tcase_create("provider");
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
     tcase_add_loop_test(tcase, parses_urls, 0, sizeof urls / sizeof *urls);
     tcase_add_loop_test(tcase, finds_endpoints, 0, sizeof endpoints / sizeof *endpoints);
     tcase_add_test(tcase, every_word_has_a_row);

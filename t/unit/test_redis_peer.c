@@ -2,10 +2,8 @@
 /* The Redis vector store against a scripted peer: wrong, late, torn and missing answers, time-outs
  * and limits, which a real server does not give on demand. Needs no Redis. */
 
-#include <apr_pools.h>
 #include <apr_time.h>
 #include <arpa/inet.h>
-#include <check.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -14,6 +12,7 @@
 #include <unistd.h>
 
 #include "aip/vectordb.h"
+#include "fixture.h"
 
 Suite *redis_peer_suite(void);
 
@@ -25,15 +24,13 @@ Suite *redis_peer_suite(void);
 static const float vectors[8] = {1, 0, 0, 0, 0, 1, 0, 0};
 static const aip_references_t refs = {.n = 2, .dims = 4, .vectors = vectors, .digest = DIGEST};
 
-static apr_pool_t *pool;
 static aip_redis_conf_t conf;
 static aip_error_t err;
 
 static void setup(void)
 {
     signal(SIGPIPE, SIG_IGN);
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
+    pool_setup();
     conf = (aip_redis_conf_t){.host = "127.0.0.1",
                               .connect_timeout = 2000,
                               .send_timeout = 2000,
@@ -41,11 +38,6 @@ static void setup(void)
                               .pool_size = 4,
                               .backlog = -1};
     err = (aip_error_t){0};
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
 }
 
 static apr_status_t do_sync(aip_vectordb_t *db)
@@ -266,21 +258,33 @@ START_TEST(password_is_never_repeated)
 }
 END_TEST
 
+/** Two queries of one store; the first is answered. @param code  of the second; NULL: answered too
+ */
+static void check_second_query(peer_t *peer, const char *code, int connections)
+{
+    float distances[2];
+    aip_vectordb_t *db;
+
+    peer_start(peer);
+    db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
+    ASSERT_OK(do_query(db, distances));
+    if (code) {
+        ASSERT_CODE(do_query(db, distances), code);
+    } else {
+        ASSERT_OK(do_query(db, distances));
+    }
+    ck_assert_int_eq(peer->accepted, connections);
+    apr_pool_clear(pool);
+    peer_stop(peer);
+}
+
 /** The pooled connection is closed only when the command is there: once more on a new one, and
  * nobody notices. */
 START_TEST(dead_connection_is_replaced)
 {
     peer_t peer = {.replies = {{GOOD}, {GOOD}}};
-    float distances[2];
-    aip_vectordb_t *db;
 
-    peer_start(&peer);
-    db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
-    ASSERT_OK(do_query(db, distances));
-    ASSERT_OK(do_query(db, distances));
-    ck_assert_int_eq(peer.accepted, 2);
-    apr_pool_clear(pool);
-    peer_stop(&peer);
+    check_second_query(&peer, NULL, 2);
 }
 END_TEST
 
@@ -288,16 +292,8 @@ END_TEST
 START_TEST(fresh_connection_is_not_replaced)
 {
     peer_t peer = {.replies = {{GOOD}, {NULL}, {GOOD}}};
-    float distances[2];
-    aip_vectordb_t *db;
 
-    peer_start(&peer);
-    db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
-    ASSERT_OK(do_query(db, distances));
-    ASSERT_CODE(do_query(db, distances), "vectordb_unreachable");
-    ck_assert_int_eq(peer.accepted, 2);
-    apr_pool_clear(pool);
-    peer_stop(&peer);
+    check_second_query(&peer, "vectordb_unreachable", 2);
 }
 END_TEST
 
@@ -308,16 +304,8 @@ END_TEST
 START_TEST(half_an_answer_and_end)
 {
     peer_t peer = {.replies = {{GOOD, HALF}, {GOOD}}, .hang_up = true};
-    float distances[2];
-    aip_vectordb_t *db;
 
-    peer_start(&peer);
-    db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
-    ASSERT_OK(do_query(db, distances));
-    ASSERT_CODE(do_query(db, distances), "vectordb_unreachable");
-    ck_assert_int_eq(peer.accepted, 1);
-    apr_pool_clear(pool);
-    peer_stop(&peer);
+    check_second_query(&peer, "vectordb_unreachable", 1);
 }
 END_TEST
 
@@ -521,7 +509,7 @@ static TCase *add(Suite *suite, const char *name)
 {
     TCase *tcase = tcase_create(name);
 
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, setup, pool_teardown);
     tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);
     return tcase;

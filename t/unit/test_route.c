@@ -2,28 +2,14 @@
 /* Routes and the decision: which targets and texts make a route, which routes are eligible and in
  * which order. */
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "aip/route.h"
+#include "fixture.h"
 
 Suite *route_suite(void);
-
-static apr_pool_t *pool;
-
-static void setup(void)
-{
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
-}
 
 /* Examples of a target, separated by '|'; NULL or "" for none. */
 static const apr_array_header_t *examples(const char *list)
@@ -150,6 +136,7 @@ static const char *told(const aip_routes_t *routes, const aip_decision_t *d)
 }
 
 #define NO_THRESHOLD -1.0
+/* clang-format off */
 static const struct {
     const char *name;
     bool catchall;
@@ -157,63 +144,34 @@ static const struct {
     float distances[4]; /* of a, x, b, c */
     const char *expected;
 } decisions[] = {
-    {"nearest first",
-     false,
-     1,
-     {0.5f, 0.9f, 0.2f, 0.3f},
+    {"nearest first", false, 1, {0.5f, 0.9f, 0.2f, 0.3f},
      "match: b=0.200 c=0.300 a=0.500; b 0.200"},
-    {"the nearest text counts, second",
-     false,
-     1,
-     {0.5f, 0.1f, 0.2f, 0.3f},
+    {"the nearest text counts, second", false, 1, {0.5f, 0.1f, 0.2f, 0.3f},
      "match: a=0.100 b=0.200 c=0.300; a 0.100"},
-    {"the nearest text counts, first",
-     false,
-     1,
-     {0.1f, 0.5f, 0.2f, 0.3f},
+    {"the nearest text counts, first", false, 1, {0.1f, 0.5f, 0.2f, 0.3f},
      "match: a=0.100 b=0.200 c=0.300; a 0.100"},
     {"only what is within", false, 0.25, {0.5f, 0.9f, 0.2f, 0.3f}, "match: b=0.200; b 0.200"},
     {"inclusive", false, 0.25, {0.5f, 0.9f, 0.25f, 0.3f}, "match: b=0.250; b 0.250"},
-    {"inclusive though float32 is above",
-     false,
-     0.8,
-     {0.9f, 0.9f, 0.8f, 0.9f},
+    {"inclusive though float32 is above", false, 0.8, {0.9f, 0.9f, 0.8f, 0.9f},
      "match: b=0.800; b 0.800"},
     {"one step above", false, 0.8, {0.9f, 0.9f, 0.80001f, 0.9f}, "threshold:; b 0.800"},
     {"threshold 0 takes equals", false, 0, {0.1f, 0, 0.2f, 0.3f}, "match: a=0.000; a 0.000"},
-    {"no threshold",
-     false,
-     NO_THRESHOLD,
-     {1.9f, 2.0f, 1.8f, 1.7f},
+    {"no threshold", false, NO_THRESHOLD, {1.9f, 2.0f, 1.8f, 1.7f},
      "match: c=1.700 b=1.800 a=1.900; c 1.700"},
-    {"ties in order of configuration",
-     false,
-     1,
-     {0.4f, 0.9f, 0.4f, 0.4f},
+    {"ties in order of configuration", false, 1, {0.4f, 0.9f, 0.4f, 0.4f},
      "match: a=0.400 b=0.400 c=0.400; a 0.400"},
-    {"ties behind a nearer one",
-     false,
-     1,
-     {0.4f, 0.9f, 0.4f, 0.3f},
+    {"ties behind a nearer one", false, 1, {0.4f, 0.9f, 0.4f, 0.3f},
      "match: c=0.300 a=0.400 b=0.400; c 0.300"},
-    {"catch-all last",
-     true,
-     1,
-     {0.5f, 0.9f, 0.2f, 0.3f},
+    {"catch-all last", true, 1, {0.5f, 0.9f, 0.2f, 0.3f},
      "match: b=0.200 c=0.300 a=0.500 CATCHALL=-1.000; b 0.200"},
     {"catch-all alone", true, 0.1, {0.5f, 0.9f, 0.2f, 0.3f}, "threshold: CATCHALL=-1.000; b 0.200"},
-    {"catch-all without threshold",
-     true,
-     NO_THRESHOLD,
-     {0.5f, 0.9f, 0.2f, 0.3f},
+    {"catch-all without threshold", true, NO_THRESHOLD, {0.5f, 0.9f, 0.2f, 0.3f},
      "match: b=0.200 c=0.300 a=0.500 CATCHALL=-1.000; b 0.200"},
     {"nothing within, no catch-all", false, 0.1, {0.5f, 0.9f, 0.2f, 0.3f}, "threshold:; b 0.200"},
-    {"slightly below zero",
-     false,
-     0.1,
-     {0.5f, 0.9f, -0.0000001f, 0.3f},
+    {"slightly below zero", false, 0.1, {0.5f, 0.9f, -0.0000001f, 0.3f},
      "match: b=-0.000; b -0.000"},
 };
+/* clang-format on */
 
 START_TEST(decides)
 {
@@ -313,7 +271,7 @@ Suite *route_suite(void)
 {
     Suite *suite = suite_create("route");
     TCase *tcase = tcase_create("route");
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
     tcase_add_loop_test(tcase, groups, 0, N_GROUPS);
     tcase_add_loop_test(tcase, decides, 0, sizeof decisions / sizeof *decisions);
     tcase_add_test(tcase, decides_without_distances);

@@ -2,9 +2,7 @@
 /* Vault references: what is resolved from environment and files, what is refused, and that no error
  * shows a secret. */
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,18 +10,17 @@
 #include <unistd.h>
 
 #include "aip/secret.h"
+#include "fixture.h"
 
 Suite *secret_suite(void);
 
 #define SECRET "s3cr3t-value"
 
-static apr_pool_t *pool;
 static char *dir;
 
 static void setup(void)
 {
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
+    pool_setup();
     dir = apr_pstrdup(pool, "/tmp/aip-secret.XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     setenv("AIP_T_KEY", SECRET, 1);
@@ -40,7 +37,7 @@ static void teardown(void)
 {
     unlink(apr_pstrcat(pool, dir, "/secret", NULL));
     rmdir(dir);
-    apr_pool_destroy(pool);
+    pool_teardown();
 }
 
 static const char *file_of(const char *name, const char *data, size_t len)

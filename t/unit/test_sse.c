@@ -4,15 +4,13 @@
 
 #include "aip/sse.h"
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#include "fixture.h"
 
-static apr_pool_t *pool;
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Everything that was reported. Events without data and name (comments, empty lines) count only in
  * `raw`. */
@@ -337,18 +335,6 @@ START_TEST(test_random)
 }
 END_TEST
 
-static void setup(void)
-{
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
-    apr_terminate();
-}
-
 Suite *sse_suite(void);
 
 Suite *sse_suite(void)
@@ -356,11 +342,11 @@ Suite *sse_suite(void)
     Suite *suite = suite_create("sse");
     TCase *tc = tcase_create("reader");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, pool_setup, pool_teardown);
     tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, test_events, 0, (int)COUNT(rows));
+    tcase_add_loop_test(tc, test_events, 0, ROWS(rows));
     tcase_add_test(tc, test_no_delay);
-    tcase_add_loop_test(tc, test_limit, 0, (int)COUNT(limits));
+    tcase_add_loop_test(tc, test_limit, 0, ROWS(limits));
     tcase_add_test(tc, test_endless);
     tcase_add_test(tc, test_huge);
     tcase_add_test(tc, test_stop);

@@ -1,29 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The in-process vector store against the plain formulas in double, for every loop remainder. */
 
-#include <apr_pools.h>
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "aip/embeddings.h"
 #include "aip/vectordb.h"
+#include "fixture.h"
 
 Suite *vectordb_suite(void);
-
-static apr_pool_t *pool;
-
-static void setup(void)
-{
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-}
-
-static void teardown(void)
-{
-    apr_pool_destroy(pool);
-}
 
 /** Unit vectors, the same on every machine; they end where their memory ends, so that tools see a
  * read beyond. */
@@ -159,7 +145,7 @@ Suite *vectordb_suite(void)
     Suite *suite = suite_create("vectordb");
     TCase *tcase = tcase_create("memory");
 
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
     tcase_add_loop_test(tcase, equals_plain_formulas, 0, sizeof(dims_of) / sizeof(dims_of[0]));
     tcase_add_loop_test(tcase, metrics_agree_on_unit_vectors, 0,
                         sizeof(dims_of) / sizeof(dims_of[0]));

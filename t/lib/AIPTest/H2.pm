@@ -7,6 +7,7 @@ use strict;
 use warnings FATAL => 'all';
 use IO::Select ();
 use IO::Socket::INET ();
+use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Protocol::HTTP2::Client ();
 use Protocol::HTTP2::Constants qw(const_name);
 use Time::HiRes qw(time);
@@ -17,6 +18,7 @@ sub new {
     my ($class, %opt) = @_;
     my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $opt{port}, Timeout => 5)
         or die "no connection to port $opt{port}: $!\n";
+    setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
     my $self = bless {socket => $socket, timeout => $opt{timeout}}, $class;
     $self->{h2} = Protocol::HTTP2::Client->new(keepalive => 1, on_error => sub { $self->{error} = const_name('errors', $_[0]) });
     return $self;
