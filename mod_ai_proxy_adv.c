@@ -16,6 +16,51 @@
 #include <unistd.h>
 #include <unixd.h>
 
+/* The directory of cached vectors: made when it is not there, and only then given to the children's
+ * user. One that exists is the operator's. */
+static apr_status_t make_state_dir(const char *dir, apr_pool_t *pool)
+{
+    apr_fileperms_t own = APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE;
+    apr_fileperms_t others =
+        APR_FPROT_GREAD | APR_FPROT_GEXECUTE | APR_FPROT_WREAD | APR_FPROT_WEXECUTE;
+    apr_status_t rv = apr_dir_make_recursive(ap_make_dirstr_parent(pool, dir), own | others, pool);
+    rv = rv ? rv : apr_dir_make(dir, own, pool);
+    if (APR_STATUS_IS_EEXIST(rv)) {
+        return APR_SUCCESS;
+    }
+    if (rv == APR_SUCCESS && geteuid() == 0 &&
+        lchown(dir, ap_unixd_config.user_id, ap_unixd_config.group_id) != 0) {
+        rv = APR_FROM_OS_ERROR(errno);
+    }
+    return rv;
+}
+
+static void need_state_dir(const aip_location_fields_t *f, apr_pool_t *pconf, server_rec *s)
+{
+    const char *dir = ap_runtime_dir_relative(pconf, f->state_dir);
+    apr_status_t rv = make_state_dir(dir, pconf);
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s,
+                     "AIP0004: cannot make AIStateDir %s; reference vectors are not kept over a "
+                     "restart",
+                     dir);
+    }
+}
+
+static void make_state_dirs(apr_pool_t *pconf, server_rec *s)
+{
+    for (int i = 0; i < aip_registry->gateways->nelts; i++) {
+        need_state_dir(&APR_ARRAY_IDX(aip_registry->gateways, i, aip_gateway_t).conf->f, pconf, s);
+    }
+    /* A pattern or an <If> may name one for gateways that only requests put together. */
+    for (int i = 0; i < aip_registry->sections->nelts; i++) {
+        const aip_section_t *section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
+        if (!section->path && section->dir->f.set[AIP_L_state_dir]) {
+            need_state_dir(&section->dir->f, pconf, s);
+        }
+    }
+}
+
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     (void)plog, (void)ptemp;
@@ -28,22 +73,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0003: cannot prepare the gateway");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    for (int i = 0; i < aip_registry->gateways->nelts; i++) {
-        const aip_gateway_t *gateway = &APR_ARRAY_IDX(aip_registry->gateways, i, aip_gateway_t);
-        const char *dir = ap_runtime_dir_relative(pconf, gateway->conf->f.state_dir);
-        rv = apr_dir_make_recursive(dir, APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE,
-                                    pconf);
-        if (rv == APR_SUCCESS && geteuid() == 0 &&
-            chown(dir, ap_unixd_config.user_id, ap_unixd_config.group_id) != 0) {
-            rv = APR_FROM_OS_ERROR(errno);
-        }
-        if (rv != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s,
-                         "AIP0004: cannot make AIStateDir %s; reference vectors are not kept "
-                         "over a restart",
-                         dir);
-        }
-    }
+    make_state_dirs(pconf, s);
     return OK;
 }
 
@@ -67,6 +97,8 @@ static void register_hooks(apr_pool_t *pool)
 {
     static const char *const mod_proxy[] = {
         "mod_proxy.c", NULL}; /* its child_init opens the mutex that workers need */
+    static const char *const rewriters[] = {"mod_rewrite.c", "mod_alias.c",
+                                            NULL}; /* their redirects and refusals come first */
     (void)pool;
     ap_hook_pre_config(aip_config_pre, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_pre_config(aip_statistics_register, NULL, NULL, APR_HOOK_MIDDLE);
@@ -74,7 +106,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_open_logs(aip_statistics_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, mod_proxy, NULL, APR_HOOK_MIDDLE);
-    ap_hook_translate_name(aip_hook_translate_name, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_translate_name(aip_hook_translate_name, rewriters, NULL, APR_HOOK_FIRST);
     ap_hook_map_to_storage(aip_hook_map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_handler(aip_hook_handler, NULL, mod_proxy, APR_HOOK_FIRST);
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);

@@ -14,7 +14,7 @@ AIModelName m
 CONF
 
 # A configuration with one line in a location, or inside a target; the line has a number of its own.
-sub location { return "<Location /x>\n$_[0]\n</Location>\n" }
+sub location { return "<Location /x>\n$_[0]\n<AITarget t>\n$target</AITarget>\n</Location>\n" }
 sub inside   { return "<Location /x>\n<AITarget t>\n$_[0]\n${\($_[1] // $target)}</AITarget>\n</Location>\n" }
 
 sub accepted {
@@ -28,9 +28,17 @@ sub refused {
     my ($text, $line, $pattern, $what) = @_;
     my ($status, $said) = config_check($text);
     isnt($status, 0, "refused: $what");
-    like($said, qr/line $line of \S*check\.conf|check\.conf:$line:/, "$what: its place");
+    like($said, qr/line $line of \S*check\.conf:/, "$what: its place");
     like($said, $pattern, "$what: why");
     return $said;
+}
+
+# The message names the directive, the value and what is allowed.
+sub bad_value {
+    my ($directive, $value, $allowed, $text, $line) = @_;
+    my $shown = $value eq '""' ? '' : $directive eq 'AIBalancerFailoverCriteria' ? "'" . ($value =~ /(\S+)$/)[0] . "'" : "'$value'";
+    refused($text, $line, qr/$directive\b.*\Q$shown\E.*\Q$allowed\E/s, "$directive $value");
+    return;
 }
 
 # directive => [values taken], [values refused], what the message says is allowed
@@ -42,7 +50,7 @@ my %of_location = (
     AIModelNameHeaderName => [['X-Kong-LLM-Model'], ['""'], 'that is not empty'],
     AIResponseStreaming => [[qw(allow deny always)], ['never'], 'allow deny always'],
     AIClientModel => [[qw(ignore strict)], ['loose'], 'ignore strict'],
-    AIBalancerAlgorithm => [[qw(round-robin)], [qw(random consistent-hashing)], 'round-robin semantic'],
+    AIBalancerAlgorithm => [[qw(round-robin semantic)], [qw(random consistent-hashing)], 'round-robin semantic'],
     AIBalancerRetries => [[0, 32767], [-1, 32768, 'many'], 'from 0 to 32767'],
     AIBalancerConnectTimeout => [[1, 2147483646], [0, 2147483647], 'from 1 to 2147483646'],
     AIBalancerReadTimeout => [[1], [0], 'from 1 to'],
@@ -118,25 +126,26 @@ my %of_target = (
     AIModelOptionsDatabricksWorkspaceInstanceId => [[], ['""'], 'that is not empty'],
 );
 
-for my $directive (sort keys %of_location) {
-    my ($good, $bad, $allowed) = @{$of_location{$directive}};
-    accepted(join('', map { location("$directive $_") } @$good), "$directive @$good");
-    for my $value (@$bad) {
-        my ($shown) = $value eq '""' ? '' : $value =~ /(\S+)$/;
-        refused(location("$directive $value"), 2, qr/$directive\b.*\Q$allowed\E/s, "$directive $value");
-    }
-    refused(location($directive), 2, qr/$directive takes /, "$directive without a value");
-    refused(inside("$directive " . ($good->[0] // 'x')), 3, qr/$directive is not allowed inside <AITarget t>/, "$directive inside a target");
-}
-for my $directive (sort keys %of_target) {
-    my ($good, $bad, $allowed) = @{$of_target{$directive}};
+my %many = (AIBalancerFailoverCriteria => 'error ' x 17, AIRoutePrompt => 'all 2');
+my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
+for my $directive (sort keys %of_location, keys %of_target) {
+    my $in_target = $of_target{$directive};
+    my ($good, $bad, $allowed) = @{$in_target // $of_location{$directive}};
     my $rest = join '', grep { !/^$directive / } split /^/, $target;
-    accepted(inside("$directive $_", $rest), "$directive $_") for @$good;
-    for my $value (@$bad) {
-        refused(inside("$directive $value", $rest), 3, qr/$directive\b.*\Q$allowed\E/s, "$directive $value");
-    }
-    refused(location("$directive " . ($good->[0] // 'x')), 2, qr/$directive belongs inside <AITarget/, "$directive outside a target");
+    my $number = 0; # so that one check holds all values
+    my $place = $in_target ? sub { inside($_[0], $rest) } : \&location;
+    my $at = $in_target ? 3 : 2;
+    my $line = "$directive " . ($good->[0] // 'x');
+    accepted(join('', map { $place->("$directive $_") =~ s/x>/x${\$number++}>/r } @$good), "$directive @$good") if @$good;
+    bad_value($directive, $_, $allowed, $place->("$directive $_"), $at) for @$bad;
+    refused($place->($directive), $at, qr/$directive takes one /, "$directive without a value");
+    refused($place->("$directive " . ($many{$directive} // 'On On')), $at, qr/$directive(: 'all 2')? (takes one |must be last-user)/, "$directive with too many");
+    refused($in_target ? location($line) : inside($line), 5 - $at,
+        $in_target ? qr/$directive belongs inside <AITarget/ : qr/$directive is not allowed inside <AITarget t>/, "$directive on the wrong side");
+    refused($_->[0], 2, qr/$directive cannot occur within <$_->[1]/, "$directive in <$_->[1]>") for $sections->($line);
 }
+refused($_->[0], 2, qr/<AITarget>? cannot occur within <$_->[1]/, "a target in <$_->[1]>") for $sections->("<AITarget t>\n$target</AITarget>");
+refused("<Directory /tmp>\n<Files x>\nAIProxy On\n</Files>\n</Directory>\n", 3, qr/AIProxy cannot occur within <Files/, 'a file in a directory');
 
 # the whole table is in the two lists above
 my %named = map { $_ => 1 } slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /^\s*#?\s*(AI\w+)/mg;
@@ -144,27 +153,50 @@ my @table = sort keys %named;
 is_deeply([sort keys %of_location, keys %of_target], \@table, 'no directive is missing here');
 
 # a value is shown, a secret is not
-refused(location('AIBalancerRetries 40000'), 2, qr/'40000'/, 'the value is named');
 my $said = refused(location('AIVectordbRedisPort "{vault://env/PATH}"'), 2, qr/AIVectordbRedisPort: the value must be/, 'a value from a vault');
 unlike($said, qr{/bin}, 'is not shown');
+my @secrets = grep {/Value$|Password$/} keys %of_location, keys %of_target;
+is(scalar @secrets, 5, 'five directives hold secrets');
+for my $directive (sort @secrets) {
+    my $place = $of_target{$directive} ? sub { inside($_[0]) } : \&location;
+    for my $line ('Bearer sk-secret', '"sk-secret {vault://env/AIP_T_NONE}"', '"sk-secret {vault:x"', '"sk-secret {vault://conjur/a}"') {
+        $said = refused($place->("$directive $line"), $of_target{$directive} ? 3 : 2, qr/$directive/, "$directive $line");
+        unlike($said, qr/sk-secret/, 'the secret is not shown');
+    }
+}
+for my $line ("AIAuthHeaderName X-Key\nAIAuthHeaderValue \"sk-secret\x01\"", "AIAuthHeaderValue sk-secret", "AIAuthParamValue sk-secret",
+    "AIModelOptionsUpstreamUrl http://user:sk-secret\@host/") {
+    $said = refused(inside($line), 2, qr/AI(AuthHeader|AuthParam|ModelOptionsUpstreamUrl)/, $line =~ s/\n.*//sr);
+    unlike($said, qr/sk-secret/, 'the secret is not shown');
+}
+$said = refused("<Location /x>\nAIAuthHeaderValue sk-secret\n</Location>\n", 2, qr/AIAuthHeaderValue belongs/, 'in the wrong place');
+unlike($said, qr/sk-secret/, 'the secret is not shown');
 refused(inside("AIDescription one\nAIDescription two"), 4, qr/AIDescription is given twice .*AIRouteExample/, 'AIDescription twice');
-refused(location('AIBalancerRetries 1 2'), 2, qr/AIBalancerRetries takes one argument/, 'too many values');
-refused(location('AIBalancerSlots 10'), 2, qr/Invalid command 'AIBalancerSlots'/, 'a field that is not implemented');
+refused(location("$_ \"{vault://env/PATH}\""), 2, qr/$_ takes no vault reference; write the value itself/, "$_ from a vault")
+    for qw(AIEmbeddingsModelName AIStateDir);
+refused(inside('AIModelName "{vault://env/PATH}"'), 3, qr/AIModelName takes no vault reference/, 'AIModelName from a vault');
+
+# fields that are not implemented
+refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIBalancerSlots AIBalancerMaxFails AIBalancerHashOnHeader AIBalancerLatencyStrategy
+    AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes AIEmbeddingsAuthAzureUseManagedIdentity);
+refused(inside("$_ 10"), 3, qr/Invalid command '$_'/, $_) for qw(AIAuthAwsAccessKeyId AIAuthGcpServiceAccountJson AIModelOptionsAnthropicVersion
+    AIModelOptionsLlama2Format AIModelOptionsEmbeddingsDimensions AIModelModelAlias);
 
 # places
-for my $place ('<Directory /tmp>', '<Files x>', '<Directory /tmp><Files x>') {
-    (my $open = $place) =~ s/></>\n</;
-    my $close = join "\n", map {"</$_>"} reverse $place =~ /<(\w+)/g;
-    my $line = 1 + ($open =~ tr/\n//) + 1;
-    refused("$open\nAIProxy On\n$close\n", $line, qr/AIProxy cannot occur within <(Directory|Files)/, "AIProxy in $place");
-}
 accepted("AIProxy Off\n<VirtualHost *:80>\nAIProxy Off\n<LocationMatch ^/x>\nAIProxy Off\n</LocationMatch>\n</VirtualHost>\n"
         . "<If \"true\">\nAIProxy Off\n</If>\n<Location /y>\n<If \"true\">\nAIProxy Off\n</If>\n</Location>\n", 'server, vhost, LocationMatch, If');
-mkdir "$AIPTest::Setup::t/htdocs/ht" unless -d "$AIPTest::Setup::t/htdocs/ht";
-AIPTest::Setup::write_file("$AIPTest::Setup::t/htdocs/ht/.htaccess", "AIProxy On\n");
-AIPTest::Setup::write_file("$AIPTest::Setup::t/htdocs/ht/f.txt", "x\n");
-my $h = start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\nDocumentRoot \"$AIPTest::Setup::t/htdocs\"\n"
-        . "<Directory \"$AIPTest::Setup::t/htdocs\">\nAllowOverride All\nRequire all granted\n</Directory>\n");
-is(client(port => port('SPARE_1'))->get('/ht/f.txt')->{status}, 500, 'not in .htaccess');
-like($h->log, qr/AIProxy not allowed here/, 'and the log says so');
+my $htdocs = "$AIPTest::Setup::t/htdocs";
+mkdir "$htdocs/ht" unless -d "$htdocs/ht";
+my $h = start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\nDocumentRoot \"$htdocs\"\n<Directory \"$htdocs\">\nAllowOverride All\nRequire all granted\n</Directory>\n");
+my $c = client(port => port('SPARE_1'));
+AIPTest::Setup::write_file("$htdocs/ht/f.txt", "x\n");
+AIPTest::Setup::write_file("$htdocs/ht/.htaccess", "Require all granted\n");
+is($c->get('/ht/f.txt')->{status}, 200, '.htaccess is read');
+for my $directive ('<AITarget', sort keys %of_location, keys %of_target) {
+    AIPTest::Setup::write_file("$htdocs/ht/.htaccess", "$directive " . ($directive =~ /^</ ? "t>\n</AITarget>\n" : "On\n"));
+    my $r = client(port => port('SPARE_1'))->get('/ht/f.txt');
+    is($r->{status}, 500, "$directive in .htaccess");
+}
+my @named = $h->log =~ /\.htaccess: (\S+?)>? not allowed here/g;
+is_deeply([sort @named], ['<AITarget', sort keys %of_location, keys %of_target], 'and the log names each');
 finish();

@@ -9,17 +9,20 @@ use AIPTest;
 
 my $top = top_dir();
 my $model = "$top/share/embedder/aip-static-en-v1";
+my $state = "$AIPTest::Setup::t/state";
 my @openai = ('AIRouteType llm/v1/chat', 'AIModelProvider openai', 'AIModelName m');
 
 sub target { my ($name, @lines) = @_; return "<AITarget $name>\n" . join('', map {"$_\n"} @lines) . "</AITarget>\n" }
 sub location { return "<Location /x>\nAIProxy On\n" . join('', @_) . "</Location>\n" }
 
+# LINE is where the message must point to.
 sub refused {
-    my ($what, $text, @patterns) = @_;
+    my ($what, $text, $line, @patterns) = @_;
     my ($status, $said) = config_check($text);
     isnt($status, 0, "refused: $what");
-    like($said, qr/line \d+ of \S*check\.conf|\S*check\.conf:\d+:/, "$what: file and line");
+    like($said, qr/line $line of \S*check\.conf|\S*check\.conf:$line:/, "$what: file and line") or diag($text);
     like($said, $_, "$what: why") for @patterns;
+    unlike($said, qr/sk-/, "$what: no secret is shown");
     return $said;
 }
 
@@ -37,8 +40,9 @@ my @rows = (
     ['no route type', ['AIModelProvider openai'], qr/<AITarget t>: AIRouteType is required: add 'AIRouteType llm\/v1\/chat'/],
     ['no provider', ['AIRouteType llm/v1/chat'], qr/AIModelProvider is required: add/],
     ['header name alone', [@openai, 'AIAuthHeaderName Authorization'], qr/all or none of AIAuthHeaderName and AIAuthHeaderValue/],
-    ['header value alone', [@openai, 'AIAuthHeaderValue x'], qr/all or none of AIAuthHeaderName and AIAuthHeaderValue/],
-    ['two of three', [@openai, 'AIAuthParamName k', 'AIAuthParamValue v'], qr/all or none of AIAuthParamName, AIAuthParamValue and AIAuthParamLocation/],
+    ['header value alone', [@openai, 'AIAuthHeaderValue sk-1'], qr/all or none of AIAuthHeaderName and AIAuthHeaderValue/],
+    (map { my $left = $_; ["parameter without $left", [@openai, grep { !/^AIAuthParam$left/ } 'AIAuthParamName k', 'AIAuthParamValue sk-1', 'AIAuthParamLocation query'],
+        qr/all or none of AIAuthParamName, AIAuthParamValue and AIAuthParamLocation/] } qw(Name Value Location)),
     ['a header that frames', [@openai, 'AIAuthHeaderName Content-Length', 'AIAuthHeaderValue 1'], qr/AIAuthHeaderName 'Content-Length'/],
     ['no header name', [@openai, 'AIAuthHeaderName "a b"', 'AIAuthHeaderValue 1'], qr/AIAuthHeaderName 'a b'/],
     ['a body member of ours', [@openai, 'AIAuthParamLocation body', 'AIAuthParamName model', 'AIAuthParamValue v'], qr/AIAuthParamName 'model'/],
@@ -49,31 +53,41 @@ my @rows = (
     ['azure, bad instance', ['AIRouteType llm/v1/chat', 'AIModelProvider azure', 'AIModelOptionsAzureInstance a/b', 'AIModelOptionsAzureDeploymentId d'], qr/letters, digits/],
     ['databricks without workspace', ['AIRouteType llm/v1/chat', 'AIModelProvider databricks'], qr/AIModelOptionsDatabricksWorkspaceInstanceId must be set/],
     ["another's option", [@openai, 'AIModelOptionsAzureInstance i'], qr/AIModelOptionsAzureInstance belongs to AIModelProvider azure, not openai/],
-    ["dashscope's option", [@openai, 'AIModelOptionsDashscopeInternational Off'], qr/belongs to AIModelProvider dashscope/],
+    (map { my ($directive, $owner) = /^(\S+).* (\w+)$/; ["a foreign $directive", [@openai, s/ \w+$//r], qr/$directive belongs to AIModelProvider $owner, not openai; remove it/] }
+        'AIModelOptionsDashscopeInternational Off dashscope', 'AIModelOptionsMistralFormat openai mistral', 'AIModelOptionsAzureApiVersion 2024-10-21 azure',
+        'AIModelOptionsAzureDeploymentId d azure', 'AIModelOptionsDatabricksWorkspaceInstanceId w databricks'),
+    ['a foreign option, too', ['AIRouteType llm/v1/chat', 'AIModelProvider azure', 'AIModelOptionsAzureInstance i', 'AIModelOptionsAzureDeploymentId d',
+        'AIModelOptionsMistralFormat openai'], qr/AIModelOptionsMistralFormat belongs to AIModelProvider mistral, not azure/],
     ['a price of 0', [@openai, 'AIModelOptionsInputCost 0', 'AIModelOptionsOutputCost 1'], qr/must be greater than 0/],
     ['no URL', [@openai, 'AIModelOptionsUpstreamUrl host/path'], qr/AIModelOptionsUpstreamUrl 'host\/path' must be a full URL/],
     ['another scheme', [@openai, 'AIModelOptionsUpstreamUrl ftp://h/'], qr/must begin with http:\/\/ or https:\/\//],
-    ['a password in the URL', [@openai, 'AIModelOptionsUpstreamUrl http://u:p@h/'], qr/neither a user nor a fragment/],
+    ['a password in the URL', [@openai, 'AIModelOptionsUpstreamUrl http://u:sk-1@h/'], qr/'http:\/\/\*\*\*\@h\/' must hold neither a user nor a fragment/],
+    ['a fragment', [@openai, 'AIModelOptionsUpstreamUrl http://h/#f'], qr/'http:\/\/h\/#f' must hold neither a user nor a fragment/],
+    ['a space in the URL', [@openai, 'AIModelOptionsUpstreamUrl "http://h/a b"'], qr/'http:\/\/h\/a b' holds white space/],
+    ['no host', [@openai, 'AIModelOptionsUpstreamUrl http:///v1'], qr/must be a full URL/],
+    ['port 0', [@openai, 'AIModelOptionsUpstreamUrl http://h:0/'], qr/port from 1 to 65535/],
     ['a bad port', [@openai, 'AIModelOptionsUpstreamUrl http://h:70000/'], qr/port from 1 to 65535/],
     ['a relative path', [@openai, 'AIModelOptionsUpstreamPath x'], qr/AIModelOptionsUpstreamPath 'x' must begin with '\/'/],
     ['examples of the catch-all', [@openai, 'AIDescription CATCHALL', 'AIRouteExample x'], qr/AIRouteExample has no place beside/],
-    ["another module's line", [@openai, 'Require all granted'], qr/Require is not allowed inside <AITarget>/],
-    ['an unknown CA file', [@openai, 'SSLProxyCACertificateFile /nonexistent.pem'], qr/SSLProxyCACertificateFile/],
+    ["another module's line", [@openai, 'Require all granted'], qr/Require is not allowed inside <AITarget>; AI\* and SSLProxy\* directives are \(line 7\)/],
+    ['an unknown CA file', [@openai, 'SSLProxyCACertificateFile /nonexistent.pem'], qr/SSLProxyCACertificateFile/, 7],
 );
-refused($_->[0], $t->(@{$_->[1]}), $_->[2]) for @rows;
+refused($_->[0], $t->(@{$_->[1]}), $_->[3] // 3, $_->[2]) for @rows;
 for my $ok (['azure', 'AIModelOptionsAzureInstance i', 'AIModelOptionsAzureDeploymentId d', 'AIModelOptionsAzureApiVersion 2024-10-21'],
     ['mistral', 'AIModelOptionsMistralFormat openai'], ['databricks', 'AIModelOptionsDatabricksWorkspaceInstanceId dbc-1'],
     ['vllm', 'AIModelOptionsUpstreamUrl http://127.0.0.1:8000/v1/chat/completions'],
     ['dashscope', 'AIModelOptionsDashscopeInternational Off']) {
     accepted($ok->[0], $t->('AIRouteType llm/v1/chat', "AIModelProvider $ok->[0]", @$ok[1 .. $#$ok]));
 }
-refused('a name twice', location(target('t', @openai), target('t', @openai)), qr/<AITarget t>: there is a target of that name/);
-refused('no name', "<Location /x>\n<AITarget>\n</AITarget>\n</Location>\n", qr/<AITarget name> takes exactly one name/);
-refused('two names', "<Location /x>\n<AITarget a b>\n</AITarget>\n</Location>\n", qr/<AITarget name> takes exactly one name/);
-refused('a target in a target', location("<AITarget a>\n" . target('b', @openai) . "</AITarget>\n"), qr/AITarget/);
+refused('a name twice', location(target('t', @openai), target('t', @openai)), 8, qr/<AITarget t>: there is a target of that name/);
+refused('no name', "<Location /x>\n<AITarget>\n</AITarget>\n</Location>\n", 2, qr/<AITarget name> takes exactly one name/);
+refused('two names', "<Location /x>\n<AITarget a b>\n</AITarget>\n</Location>\n", 2, qr/<AITarget name> takes exactly one name/);
+refused('a target in a target', location("<AITarget a>\n" . target('b', @openai) . "</AITarget>\n"), 3, qr/<AITarget is not allowed inside <AITarget>/);
+refused('a name with a blank', "<Location /x>\n<AITarget \"a b\">\n</AITarget>\n</Location>\n", 2, qr/<AITarget a b>: a name holds letters, digits, '-', '_' and '\.' only/);
 accepted('the same name in two sections', location(target('t', @openai)) . "<Location /y>\nAIProxy On\n" . target('t', @openai) . "</Location>\n");
-refused('no targets', "<Location /x>\nAIProxy On\n</Location>\n", qr/AIProxy On, but there is no target; add an <AITarget name>/);
+refused('no targets', "<Location /x>\nAIProxy On\n</Location>\n", 2, qr/AIProxy On, but there is no target; add an <AITarget name>/);
 accepted('targets further down', "<Location /x>\nAIProxy On\n</Location>\n<Location /x/y>\n" . target('t', @openai) . "</Location>\n");
+refused('two errors', "<Location /x>\nAIProxy On\n</Location>\n<Location /y>\nAIProxy On\n</Location>\n", 2, qr/check\.conf:5: AIProxy On, but there is no target/);
 
 # ---- routing by meaning ----
 my @local = map {"$_\n"} 'AIBalancerAlgorithm semantic', 'AIEmbeddingsModelProvider local', "AIEmbeddingsModelName \"$model\"";
@@ -96,47 +110,91 @@ my @semantic = (
     ['a description without known words', [@local, target('t', @openai, "AIDescription \"\xe2\x80\x83\"")], qr/holds no word that the model/],
     ['redis without metric', [@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\n", $described], qr/AIVectordbDistanceMetric is required with AIVectordbStrategy redis/],
     ['a redis user without password', [@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisUsername u\n", $described], qr/AIVectordbRedisUsername needs AIVectordbRedisPassword/],
+    ['a password in the embeddings URL', [@remote, "AIVectordbDimensions 8\nAIEmbeddingsModelOptionsUpstreamUrl http://u:sk-1\@h/\n", $described],
+        qr/AIEmbeddingsModelOptionsUpstreamUrl 'http:\/\/\*\*\*\@h\/' must hold neither/],
+    ['a credential for the local embedder', [@local, "AIEmbeddingsAuthHeaderName A\nAIEmbeddingsAuthHeaderValue sk-1\n", $described], qr/AIEmbeddingsAuthHeaderName has no meaning/],
+    ['a framing header for the embedder', [@remote, "AIVectordbDimensions 8\nAIEmbeddingsAuthHeaderName Content-Length\nAIEmbeddingsAuthHeaderValue sk-1\n", $described],
+        qr/AIEmbeddingsAuthHeaderName 'Content-Length' is no name for a credential header/],
+    ['control bytes for the embedder', [@remote, "AIVectordbDimensions 8\nAIEmbeddingsAuthHeaderName A\nAIEmbeddingsAuthHeaderValue \"sk-1\x01\"\n", $described],
+        qr/AIEmbeddingsAuthHeaderValue holds control bytes/],
     ['a threshold beyond cosine', [@local, "AIVectordbThreshold 2.5\n", $described], qr/AIVectordbThreshold 2\.5: cosine distances lie between 0 and 2/],
     ['a failure target that is none', [@local, "AIRouteOnFailure nobody\n", $described], qr/AIRouteOnFailure 'nobody' is neither catchall, fail nor/],
     ['no header name', ["AIModelNameHeaderName \"a b\"\n", $described], qr/AIModelNameHeaderName 'a b' is no header name/],
 );
-refused($_->[0], location(@{$_->[1]}), $_->[2]) for @semantic;
+refused($_->[0], location(@{$_->[1]}), 2, $_->[2]) for @semantic;
 accepted('a failure target', location(@local, "AIRouteOnFailure t\n", $described));
 if (slurp($ENV{AIP_MODULE}) !~ /redisInitiateSSLWithContext/) {
-    refused('TLS to Redis', location(@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisSsl On\n", $described), qr/AIVectordbRedisSsl On: this build has no TLS to Redis/);
+    refused('TLS to Redis', location(@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisSsl On\n", $described), 2, qr/AIVectordbRedisSsl On: this build has no TLS to Redis/);
 }
 else {
     accepted('TLS to Redis', location(@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisSsl On\n", $described));
 }
-my $broken = "$AIPTest::Setup::t/state/broken-model";
-mkdir $broken;
-AIPTest::Setup::write_file("$broken/$_", slurp("$model/$_")) for qw(config.json tokenizer.json);
-AIPTest::Setup::write_file("$broken/model.safetensors", substr slurp("$model/model.safetensors"), 0, 100000);
-refused('a cut model file', location(@local, "AIEmbeddingsModelName \"$broken\"\n", $described), qr/model\.safetensors/);
+
+# A model directory with one file changed by CODE.
+sub broken {
+    my ($what, $file, $code, $pattern) = @_;
+    my $dir = "$state/model-" . ($what =~ s/\W+/-/gr);
+    mkdir $dir;
+    for my $name (qw(config.json tokenizer.json model.safetensors)) {
+        my $text = slurp("$model/$name");
+        $text = $code->($text) if $name eq $file;
+        AIPTest::Setup::write_file("$dir/$name", $text) if defined $text;
+    }
+    refused($what, location(@local, "AIEmbeddingsModelName \"$dir\"\n", $described), 2, qr/AIEmbeddingsModelName '\Q$dir\E': /, $pattern);
+    return;
+}
+broken('a missing config', 'config.json', sub { undef }, qr/config\.json: .*No such file/);
+broken('a config that is no JSON', 'config.json', sub {'{"model_type":'}, qr/config\.json/);
+broken('another kind of model', 'config.json', sub { $_[0] =~ s/"model2vec"/"bert"/r }, qr/config\.json/);
+broken('other dimensions in the config', 'config.json', sub { $_[0] =~ s/256/128/r }, qr/(config\.json|model\.safetensors)/);
+broken('a missing tokenizer', 'tokenizer.json', sub { undef }, qr/tokenizer\.json: .*No such file/);
+broken('a tokenizer of another kind', 'tokenizer.json', sub { $_[0] =~ s/"WordPiece"/"BPE"/gr }, qr/tokenizer\.json: .*"WordPiece"/);
+broken('a cut model file', 'model.safetensors', sub { substr $_[0], 0, 100_000 }, qr/model\.safetensors/);
+broken('an empty model file', 'model.safetensors', sub {''}, qr/model\.safetensors/);
+broken('a model file of another kind', 'model.safetensors', sub { "\xff" x 4096 }, qr/model\.safetensors/);
+broken('another tensor', 'model.safetensors', sub { $_[0] =~ s/"embeddings"/"embeddingz"/r }, qr/model\.safetensors.*embeddings/);
+refused('no model directory', location(@local, "AIEmbeddingsModelName /nonexistent\n", $described), 2, qr/AIEmbeddingsModelName '\/nonexistent': .*No such file/);
+refused('a file as model', location(@local, "AIEmbeddingsModelName \"$model/config.json\"\n", $described), 2, qr/Not a directory/);
 
 # ---- vaults ----
 $ENV{AIP_T_KEY} = 'sk-of-env';
-$ENV{AIP_T_JSON} = '{"openai":"sk-of-json"}';
-AIPTest::Setup::write_file("$AIPTest::Setup::t/state/key", "sk-of-file\n");
+$ENV{AIP_T_JSON} = '{"openai":"sk-of-json","number":1}';
+$ENV{AIP_T_EMPTY} = '';
+my %file = (key => "sk-of-file\n", crlf => "sk-of-file\r\n", json => '{"a":1}', lines => "sk-a\nb\n", empty => "\n", binary => "sk-\0x", long => 'sk-' . 'x' x 65_536);
+AIPTest::Setup::write_file("$state/$_", $file{$_}) for keys %file;
 my $vault = sub { $t->(@openai, 'AIAuthHeaderName Authorization', "AIAuthHeaderValue \"$_[0]\"") };
 accepted($_, $vault->($_)) for '{vault://env/AIP_T_KEY}', '{vault://env/aip-t-key}', 'Bearer {vault://env/AIP_T_KEY}',
-    '{vault://env/AIP_T_JSON/openai}', "{vault://file$AIPTest::Setup::t/state/key}";
-my $said;
-for (['{vault://env/AIP_T_NONE}', qr/AIAuthHeaderValue: \{vault:\/\/env\/AIP_T_NONE\}: the environment variable AIP_T_NONE is not set/],
-    ['{vault://file/nonexistent/key}', qr/cannot read \/nonexistent\/key/], ['{vault://env/AIP_T_JSON/mistral}', qr/no JSON object with a text member 'mistral'/],
-    ['{vault://hashicorp-vault/openai/key}', qr/there is no vault of that name; use \{vault:\/\/env\/NAME\}/],
-    ['{vault://env/AIP_T_KEY', qr/a vault reference must look like/]) {
-    $said = refused($_->[0], $vault->($_->[0]), $_->[1]);
-    unlike($said, qr/sk-of/, 'no secret is shown');
-}
-AIPTest::Setup::write_file("$AIPTest::Setup::t/state/key2", "a\nb\n");
-refused('a line end in a key', $vault->("{vault://file$AIPTest::Setup::t/state/key2}"), qr/AIAuthHeaderValue holds control bytes/);
+    '{vault://env/AIP_T_JSON/openai}', "{vault://file$state/key}", "{vault://file$state/crlf}", '{vault://env/AIP_T_KEY}-{vault://env/AIP_T_KEY}';
+my @bad = (
+    ['{vault://env/AIP_T_NONE}', qr/\{vault:\/\/env\/AIP_T_NONE\}: the environment variable AIP_T_NONE is not set; export it to httpd/],
+    ['Bearer {vault://env/AIP_T_NONE}', qr/the environment variable AIP_T_NONE is not set/],
+    ['{vault://env/AIP_T_EMPTY}', qr/the environment variable AIP_T_EMPTY is empty/], ['{vault://env/}', qr/vault:\/\/env\//],
+    ['{vault://env/AIP_T_JSON/mistral}', qr/no JSON object with a text member 'mistral'/], ['{vault://env/AIP_T_JSON/number}', qr/no JSON object with a text member 'number'/],
+    ['{vault://env/AIP_T_KEY/openai}', qr/no JSON object with a text member 'openai'/], ['{vault://file/nonexistent/key}', qr/cannot read \/nonexistent\/key: .*No such file/],
+    ["{vault://file$state}", qr/cannot read \Q$state\E: /], ["{vault://file$state/empty}", qr/is empty or no text/], ["{vault://file$state/binary}", qr/is empty or no text/],
+    ["{vault://file$state/long}", qr/is longer than 65536 bytes/], ['{vault://hcv/openai/key}', qr/there is no vault of that name; use \{vault:\/\/env\/NAME\} or \{vault:\/\/file\/path\}/],
+    ['{vault://hashicorp-vault/openai/key}', qr/there is no vault of that name/], ['{vault://env/AIP_T_KEY', qr/a vault reference must look like/],
+    ['{vault:env/AIP_T_KEY}', qr/a vault reference must look like/], ['{vault://env/AIP_T_KEY} {vault://env/AIP_T_NONE}', qr/AIP_T_NONE is not set/],
+);
+refused($_->[0], $vault->($_->[0]), 8, qr/AIAuthHeaderValue: /, $_->[1]) for @bad;
+refused('a line end in a key', $vault->("{vault://file$state/lines}"), 3, qr/AIAuthHeaderValue holds control bytes/);
+my @store = (@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\n");
+$ENV{AIP_T_PORT} = 6390;
+accepted('a vault in other directives', location(@store, map {"$_\n"} 'AIVectordbRedisPassword {vault://env/AIP_T_KEY}', 'AIVectordbRedisPort {vault://env/AIP_T_PORT}',
+        'AIVectordbRedisHost {vault://env/AIP_T_KEY}', 'AIEmbeddingsAuthHeaderName X-Key', 'AIEmbeddingsAuthHeaderValue {vault://env/AIP_T_KEY}', $described));
+refused("$_ from a vault that has it not", location("$_ {vault://env/AIP_T_NONE}\n"), 3, qr/$_: .*AIP_T_NONE is not set/)
+    for qw(AIVectordbRedisPassword AIVectordbRedisPort AIVectordbRedisHost AIEmbeddingsAuthHeaderValue AIEmbeddingsAuthParamValue);
 
 # ---- no network, any order of modules ----
 mock_reset();
-accepted('with an embedder and a Redis', location(@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\n",
-        'AIVectordbRedisPort ' . port('MOCK_2') . "\n", "AIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}\n", $described));
+my $opened = sub { return {map { $_->{name} => $_->{opened} } @{mock_connections()}} };
+my $before = $opened->();
+accepted('with an embedder, a Redis and files', location(@store, map({"$_\n"} 'AIVectordbRedisPort ' . port('MOCK_2'), "AIStateDir \"$state/no-state\"",
+        "AIStatisticsLog \"$state/no-log\"", "AIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}"),
+        target('t', @openai, 'AIDescription "some words"', "AIModelOptionsUpstreamUrl ${\url('MOCK_1', '/v1/chat/completions')}")));
 is(scalar(mock_requests()), 0, 'makes no call');
+is_deeply($opened->(), $before, 'opens no connection');
+ok(!-e "$state/$_", "makes no $_") for qw(no-state no-log);
 
 sub check_modules {
     my ($text, @order) = @_;
@@ -148,15 +206,30 @@ sub check_modules {
     return ($status, $out . $err);
 }
 my $https = $t->(@openai);
-# mod_proxy_http itself must follow mod_proxy, so only ours moves.
-for (['ours first', sub {@_}], ['ours last', sub { (grep { !/ai_proxy_adv/ } @_), grep {/ai_proxy_adv/} @_ }]) {
-    my ($status, $out) = check_modules($https, $_->[1]);
-    is($status, 0, "modules, $_->[0]") or diag($out);
+my $ours = sub { grep {/ai_proxy_adv/} @_ };
+my $others = sub { grep { !/ai_proxy_adv/ } @_ };
+# mod_proxy_http itself must follow mod_proxy.
+for my $case (
+    ['ours first', sub { ($ours->(@_), $others->(@_)) }], ['ours last', sub { ($others->(@_), $ours->(@_)) }],
+    ['ours between', sub { map { /\bssl_module/ ? ($_, $ours->(@_)) : $_ } $others->(@_) }],
+    ['mod_ssl before mod_proxy', sub { ((grep {/\bssl_module/} @_), $ours->(@_), grep { !/\bssl_module|ai_proxy_adv/ } @_) }],
+) {
+    my ($status, $out) = check_modules($https, $case->[1]);
+    is($status, 0, "modules, $case->[0]") or diag($out);
 }
-my ($status, $out) = check_modules($https, sub { grep { !/proxy_module|proxy_http/ } @_ });
-isnt($status, 0, 'without mod_proxy');
-like($out, qr/mod_proxy is not loaded: run 'a2enmod proxy'/, 'says what to do');
-($status, $out) = check_modules($https, sub { grep { !/\bssl_module/ } @_ });
-isnt($status, 0, 'https without mod_ssl');
-like($out, qr/needs mod_ssl: run 'a2enmod ssl'/, 'says what to do');
+my $embedder = location(@remote, "AIVectordbDimensions 8\n", target('t', @openai, 'AIDescription "some words"', 'AIModelOptionsUpstreamUrl http://h/'));
+for my $case (
+    ['without mod_proxy', $https, qr/\bproxy_module|proxy_http/, qr/<AITarget t>: mod_proxy is not loaded: run 'a2enmod proxy', or add a LoadModule line for proxy_module/],
+    ['without mod_proxy, plain HTTP', $t->(@openai, 'AIModelOptionsUpstreamUrl http://h/'), qr/\bproxy_module|proxy_http/, qr/mod_proxy is not loaded/],
+    ['https without mod_ssl', $https, qr/\bssl_module/, qr/<AITarget t>: https:\/\/api\.openai\.com:443 needs mod_ssl: run 'a2enmod ssl', or add a LoadModule line for ssl_module/],
+    ['embeddings without mod_ssl', $embedder, qr/\bssl_module/, qr/https:\/\/api\.openai\.com:443 needs mod_ssl: run 'a2enmod ssl'/],
+) {
+    my ($what, $text, $without, $pattern) = @$case;
+    my ($status, $out) = check_modules($text, sub { grep { !/$without/ } @_ });
+    isnt($status, 0, $what);
+    like($out, $pattern, "$what: says what to do");
+    is(scalar(() = $out =~ /(not loaded|needs mod_ssl)/g), 1, "$what: once");
+}
+my ($status, $out) = check_modules($t->(@openai, 'AIModelOptionsUpstreamUrl http://h/'), sub { grep { !/\bssl_module/ } @_ });
+is($status, 0, 'plain HTTP needs no mod_ssl') or diag($out);
 finish();

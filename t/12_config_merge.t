@@ -6,6 +6,9 @@ use strict;
 use warnings FATAL => 'all';
 use lib 't/lib';
 use AIPTest;
+use IO::Select ();
+use POSIX ();
+use Time::HiRes qw(time);
 
 sub target {
     my ($name, $mock, @lines) = @_;
@@ -16,8 +19,13 @@ sub target {
 my $h = start_httpd(<<"CONF");
 Listen 127.0.0.1:\${SPARE_1_PORT}
 Listen 127.0.0.1:\${SPARE_3_PORT}
-<IfModule status_module>
-</IfModule>
+StartServers 4
+ServerLimit 4
+ThreadsPerChild 2
+MaxRequestWorkers 8
+MinSpareThreads 1
+MaxSpareThreads 8
+CustomLog children %{pid}P
 AIProxy On
 AIModelNameHeaderName X-Of-Server
 AIMaxRequestBodySize 2000
@@ -96,6 +104,20 @@ $count{$_}++ for @order;
 is_deeply(\%count, {three => 30, one => 10}, 'weights 30 and 10 over 40 requests');
 my @gaps = grep { $order[$_] eq 'one' } 0 .. 39;
 is_deeply([map { $gaps[$_] - $gaps[$_ - 1] } 1 .. $#gaps], [(4) x 9], 'spread evenly');
+# eight at a time, so that no child can answer alone
+mock_behave(map { {port => port($_), times => -1, do => {delay_ms => 40}} } qw(MOCK_1 MOCK_2));
+my $lines = () = slurp("$h->{dir}/children") =~ /\n/g;
+%count = ();
+for (1 .. 5) {
+    my @clients = map { client(port => port('SPARE_1')) } 1 .. 8;
+    $_->send_request('POST', '/w', chat('x')) for @clients;
+    $count{$_->answer->json->{model}}++ for @clients;
+}
+is_deeply(\%count, {three => 30, one => 10}, 'the same from all children together');
+my @pids = wait_until('40 lines', sub { my @p = split /\n/, slurp("$h->{dir}/children"); @p >= $lines + 40 && \@p })->@*;
+my %pid = map { $_ => 1 } @pids[$lines .. $#pids];
+cmp_ok(scalar(keys %pid), '>=', 3, 'and there were several');
+mock_reset();
 
 sub vhost { return client(port => port('SPARE_3'))->post($_[0], chat('x'), Host => 'vhost') }
 is(vhost('/')->json->{model}, 'server', 'a virtual host inherits');
@@ -113,4 +135,255 @@ is($r->{status}, 503, 'no target here');
 is($r->json->{error}{code}, 'no_targets', 'as JSON');
 $h->stop;
 is_deeply([$h->unexpected('AIP0031')], [], 'and as a line for the operator');
+
+# ---- every directive of the table, one by one ----
+# /N says the first value, /N/keep something else, /N/change the second value, /N/change/deep something else again, and an
+# <If> inside /N the second value for requests that ask for it. What each request shows must be the first value, the first,
+# the second, the second, the second.
+my $model = top_dir() . '/share/embedder/aip-static-en-v1';
+my $logs = "$AIPTest::Setup::t/state";
+my $embed = port('MOCK_EMBED');
+my $true = JSON::PP::true;
+my $remote = "AIBalancerAlgorithm semantic\nAIEmbeddingsModelProvider openai\nAIVectordbDimensions 64\n"
+    . "AIEmbeddingsModelName text-embedding-3-small\nAIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}\n";
+my $redis = "${remote}AIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisPort \${SPARE_4_PORT}\n"
+    . "AIVectordbRedisPassword pw\nAIVectordbRedisReadTimeout 400\n";
+my $two = target('one', 'MOCK_1', 'AIWeight 65535', 'AILoggingLogStatistics On') . target('two', 'MOCK_2', 'AIWeight 1');
+my $routes = target('zero', 'MOCK_1', 'AIDescription "axis:0 1"') . target('one', 'MOCK_1', 'AIDescription "axis:1 1"')
+    . target('rest', 'MOCK_1', 'AIDescription CATCHALL');
+our @with; # headers of the request
+
+sub at { my ($path, $body) = @_; return client(port => port('SPARE_2'), timeout => 5)->post($path, $body // chat('axis:0 0.9'), @with) }
+sub took { my ($mid, @request) = @_; my $begin = time; at(@request); return time - $begin < $mid ? 'short' : 'long' }
+sub behave { mock_reset(); mock_behave(@_); return }
+
+# What the embedder got for the prompt.
+sub embedder_got {
+    my ($path, $body) = @_;
+    at($path, $body);
+    mock_reset();
+    at($path, $body);
+    my ($got) = grep { @{from_json($_->{body})->{input}} == 1 } mock_requests(port => $embed);
+    return $got;
+}
+sub embedder_read { return from_json(embedder_got(@_)->{body}) }
+sub header_of { my ($got, $name) = @_; return (map { $_->[1] } grep { lc $_->[0] eq lc $name } @{$got->{headers}})[0] }
+
+# One request after the references are there, with the embedder behaving as said.
+sub embedder_does { my ($path, $do) = @_; at($path); behave({port => $embed, do => $do}); return at($path) }
+sub after_embedder { my ($path, $do, $mid) = @_; at($path); behave({port => $embed, do => $do}); return took($mid, $path) }
+
+# The search that a request caused: "address:port user/password db".
+sub searches { return grep {/\n\z/} split /(?<=\n)/, -e "$logs/redis" ? slurp("$logs/redis") : '' }
+sub search {
+    my ($path) = @_;
+    my $before;
+    wait_until("a search for $path", sub { $before = searches(); at($path); searches() > $before });
+    return (searches())[-1] =~ s/\n//r;
+}
+sub redis_mode { AIPTest::Setup::write_file("$logs/redis-mode", $_[0]); return }
+
+# How many of four requests at the same time are searched for.
+sub together {
+    my ($path) = @_;
+    search($path);
+    redis_mode('slow');
+    my $before = searches();
+    my @c = map { client(port => port('SPARE_2')) } 1 .. 4;
+    $_->send_request('POST', $path, chat('axis:0 0.9'), @with) for @c;
+    $_->answer for @c;
+    redis_mode('');
+    return searches() - $before;
+}
+
+sub grew {
+    my ($path) = @_;
+    my @before = map { -s "$logs/merge-$_" // 0 } qw(a b);
+    at($path);
+    return wait_until('a line', sub { (grep { (-s "$logs/merge-" . (qw(a b))[$_] // 0) > $before[$_] } 0, 1) ? 1 : 0 })
+        && ((-s "$logs/merge-a" // 0) > $before[0] ? 'a' : 'b');
+}
+
+# directive => [lines that stand beside it, targets, first value, second value, what a request shows, seen for the first,
+# for the second]
+my $auth = "${remote}AIEmbeddingsAuthHeaderName X-Key\nAIEmbeddingsAuthHeaderValue ours\n";
+my $param = "${remote}AIEmbeddingsAuthParamLocation query\nAIEmbeddingsAuthParamName k\nAIEmbeddingsAuthParamValue v\n";
+my $fails = "AIBalancerFailoverCriteria http_503 non_idempotent\n";
+my $talk = {messages => [{role => 'system', content => 'axis:0 0.3'}, {role => 'user', content => 'axis:0 0.4'},
+        {role => 'assistant', content => 'axis:0 0.5'}, {role => 'user', content => 'axis:0 0.6'}]};
+my %row = (
+    AIProxy => ['', $two, 'On', 'Off', sub { at($_[0])->{status} }, 200, 404],
+    AIMaxRequestBodySize => ['', $two, 300, 5000, sub { at($_[0], chat('x' x 1000))->{status} }, 413, 200],
+    AIModelNameHeader => ['', $two, 'Off', 'On', sub { at($_[0])->header('X-LLM-Model') // 'none' }, 'none', 'openai/one'],
+    AIModelNameHeaderName => ['', $two, 'X-A', 'X-B', sub { my $r = at($_[0]); join ' ', grep { $r->header($_) } qw(X-A X-B X-LLM-Model) }],
+    AIResponseStreaming => ['', $two, 'always', 'deny', sub { at($_[0], chat('x', stream => $true))->{status} . ' ' . at($_[0])->header('Content-Type') },
+        '200 text/event-stream', '400 application/json'],
+    AIClientModel => ['', $two, 'strict', 'ignore', sub { at($_[0])->{status} }, 400, 200],
+    AIBalancerAlgorithm => ["AIRouteHeaders On\n" . ($remote =~ s/^AIBalancer.*\n//r), $routes, 'semantic', 'round-robin',
+        sub { at($_[0])->header('X-LLM-Route') // 'none' }, 'axis:0 1', 'none'],
+    AIBalancerRetries => [$fails, $two, 0, 1, sub { behave({times => -1, do => {status => 503}}); at($_[0]); scalar mock_requests() }, 1, 2],
+    AIBalancerReadTimeout => ['', $two, 100, 350, sub { behave({do => {hang => $true}}); took(0.25, $_[0]) }, 'short', 'long'],
+    AIBalancerWriteTimeout => ["AIMaxRequestBodySize 10000000\n", $two, 100, 350,
+        sub { behave({do => {no_read => $true}}); took(0.3, $_[0], chat('x' x 9_000_000)) }, 'short', 'long'], # beyond all buffers
+    AIBalancerFailoverCriteria => ['', $two, 'http_503 non_idempotent', 'http_429',
+        sub { my ($path) = @_; join ' ', map { behave({port => port('MOCK_1'), do => {status => $_}}); at($path)->{status} } 503, 429 }, '200 429', '503 200'],
+    AIEmbeddingsAuthHeaderName => ["${remote}AIEmbeddingsAuthHeaderValue ours\n", $routes, 'X-A', 'X-B',
+        sub { my $got = embedder_got($_[0]); join ' ', grep { header_of($got, $_) } qw(X-A X-B) }],
+    AIEmbeddingsAuthHeaderValue => ["${remote}AIEmbeddingsAuthHeaderName X-Key\n", $routes, 'a', 'b', sub { header_of(embedder_got($_[0]), 'X-Key') }],
+    AIEmbeddingsAuthParamLocation => [$param =~ s/^AIEmbeddingsAuthParamLocation.*\n//mr, $routes, 'body', 'query',
+        sub { my $got = embedder_got($_[0]); $got->{path} =~ /\?k=v$/ ? 'query' : from_json($got->{body})->{k} ? 'body' : 'none' }],
+    AIEmbeddingsAuthParamName => [$param =~ s/^AIEmbeddingsAuthParamName.*\n//mr, $routes, 'a', 'b', sub { embedder_got($_[0])->{path} =~ /\?(.*)=v$/; $1 }],
+    AIEmbeddingsAuthParamValue => [$param =~ s/^AIEmbeddingsAuthParamValue.*\n//mr, $routes, 'a', 'b', sub { embedder_got($_[0])->{path} =~ /\?k=(.*)$/; $1 }],
+    AIEmbeddingsAuthAllowOverride => [$auth, $routes, 'On', 'Off', sub { local @with = (@with, 'X-Key', 'theirs'); header_of(embedder_got($_[0]), 'X-Key') }, 'theirs', 'ours'],
+    AIEmbeddingsModelProvider => ["AIBalancerAlgorithm semantic\nAIVectordbThreshold 2\n", target('t', 'MOCK_1', 'AIDescription "some words"'),
+        "local\nAIEmbeddingsModelName \"$model\"", "openai\n$remote",
+        sub { at($_[0]); mock_reset(); at($_[0]); scalar mock_requests(port => $embed) }, 0, 1],
+    AIEmbeddingsModelName => ["${remote}AIEmbeddingsSendDimensions On\n", $routes, 'model-a', 'model-b', sub { embedder_read($_[0])->{model} }],
+    AIEmbeddingsModelOptionsUpstreamUrl => [$remote, $routes, url('MOCK_EMBED', '/a/embeddings'), url('MOCK_EMBED', '/b/embeddings'),
+        sub { embedder_got($_[0])->{path} }, '/a/embeddings', '/b/embeddings'],
+    AIEmbeddingsSendDimensions => ["${remote}AIVectordbDimensions 1536\n", $routes, 'off', 'on', sub { embedder_read($_[0])->{dimensions} // 'none' }, 'none', 1536],
+    AIEmbeddingsTimeout => [$remote, $routes, 100, 350, sub { after_embedder($_[0], {hang => $true}, 0.25) }, 'short', 'long'],
+    AIVectordbStrategy => [$redis =~ s/^AIVectordbStrategy.*\n//mr, $routes, 'redis', 'memory',
+        sub { my $before = searches(); $_[0] =~ /change/ || @with ? at($_[0]) : search($_[0]); searches() > $before ? 'redis' : 'memory' }],
+    AIVectordbDimensions => [$remote, $routes, 32, 128, sub { embedder_read($_[0])->{dimensions} }],
+    AIVectordbDistanceMetric => ["${remote}AIRouteHeaders On\n", $routes, 'euclidean', 'cosine',
+        sub { embedder_does($_[0], {body => json({data => [{index => 0, embedding => [2, (0) x 63]}]})})->header('X-LLM-Distance') }, '0.5000', '0.0000'],
+    AIVectordbThreshold => [$remote, $routes, 0.2, 0.9, sub { at($_[0], chat('axis:0 0.5'))->json->{model} }, 'rest', 'zero'],
+    AIVectordbRedisHost => [$redis, $routes, '127.0.0.2', '127.0.0.3', sub { search($_[0]) =~ /^(.*):/; $1 }],
+    AIVectordbRedisPort => [$redis, $routes, port('SPARE_5'), port('SPARE_4'), sub { search($_[0]) =~ /:(\d+) /; $1 }],
+    AIVectordbRedisUsername => [$redis, $routes, 'a', 'b', sub { search($_[0]) =~ / (.*)\/pw/; $1 }],
+    AIVectordbRedisPassword => [$redis, $routes, 'a', 'b', sub { search($_[0]) =~ / \/(\w+) /; $1 }],
+    AIVectordbRedisDatabase => [$redis, $routes, 3, 4, sub { search($_[0]) =~ / (\d+)$/; $1 }],
+    AIVectordbRedisConnectionIsProxied => ["${redis}AIVectordbRedisDatabase 5\n", $routes, 'On', 'Off', sub { search($_[0]) =~ / (\d+)$/; $1 }, 0, 5],
+    AIRoutePrompt => [$remote, $routes, 'all', 'last 2', sub { embedder_read($_[0], $talk)->{input}[0] =~ s/axis:0 //gr =~ s/\n/ /gr }, '0.3 0.4 0.5 0.6', '0.5 0.6'],
+    AIRoutePromptMaxBytes => [$remote, $routes, 16, 20, sub { length embedder_read($_[0], chat('axis:0 0.9 and more words'))->{input}[0] }],
+    AIRouteOnFailure => [$remote, $routes, 'fail', 'one', sub { my $r = embedder_does($_[0], {status => 500}); $r->json->{model} // $r->{status} }, 503, 'one'],
+    AIRouteHeaders => [$remote, $routes, 'On', 'Off', sub { at($_[0])->header('X-LLM-Route') // 'none' }, 'axis:0 1', 'none'],
+    AIStatisticsLog => ['', $two, "$logs/merge-a", "$logs/merge-b", sub { grew($_[0]) }, 'a', 'b'],
+);
+my %elsewhere = (
+    AILlmFormat => 'it has one value',
+    (map { $_ => 'below' } qw(AIBalancerConnectTimeout AIStateDir AIVectordbRedisConnectTimeout AIVectordbRedisSendTimeout
+        AIVectordbRedisReadTimeout AIVectordbRedisKeepalivePoolSize AIVectordbRedisKeepaliveBacklog)),
+    (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),
+);
+my ($of_location) = slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /\A(.*?)^#<AITarget/ms;
+is_deeply([sort keys %row, keys %elsewhere], [sort $of_location =~ /^#(AI\w+) /mg], 'every directive has its turn');
+
+my $conf = "Listen 127.0.0.1:\${SPARE_2_PORT}\nStartServers 1\nServerLimit 1\nThreadsPerChild 16\nMaxRequestWorkers 16\nMinSpareThreads 1\nMaxSpareThreads 16\nAIProxy On\nAIStateDir one\n";
+for my $d (sort keys %row) {
+    my ($beside, $targets, $first, $second) = @{$row{$d}};
+    my $other = $d eq 'AIClientModel' ? 'AILlmFormat openai' : 'AIClientModel ignore';
+    $conf .= "<Location /$d>\n$beside$d $first\n$targets<If \"-n req('X-Second')\">\n$d $second\n</If>\n</Location>\n"
+        . "<Location /$d/keep>\n$other\n</Location>\n<Location /$d/change>\n$d $second\n</Location>\n"
+        . "<Location /$d/change/deep>\n$other\n</Location>\n";
+}
+# A time to connect belongs to the targets: it is inherited by sections that define some. So here, and where the first of
+# several routers with the same targets tells of a trouble for all of them, each section has targets of its own.
+sub below {
+    my ($path, $beside, $targets, %lines) = @_;
+    return "<Location /$path>\n$beside</Location>\n" . join '', map {"<Location /$path/$_>\n$lines{$_}$targets</Location>\n"} sort keys %lines;
+}
+$conf .= below('connect', "AIBalancerConnectTimeout 100\n", target('hole', 'MOCK_BLACKHOLE'), keep => '', change => "AIBalancerConnectTimeout 400\n");
+$conf .= below('away', "${redis}AIVectordbRedisPort \${MOCK_BLACKHOLE_PORT}\nAIVectordbRedisConnectTimeout 111\n", $routes, keep => '',
+    change => "AIVectordbRedisConnectTimeout 222\n");
+$conf .= below('stall', "${redis}AIVectordbRedisSendTimeout 1111\nAIVectordbRedisReadTimeout 111\n", $routes, keep => '',
+    send => "AIVectordbRedisSendTimeout 2222\n", read => "AIVectordbRedisReadTimeout 222\n");
+$conf .= below('pool', "${redis}AIVectordbRedisKeepalivePoolSize 1\nAIVectordbRedisKeepaliveBacklog 0\n", $routes, keep => '',
+    size => "AIVectordbRedisKeepalivePoolSize 2\n", backlog => "AIVectordbRedisKeepaliveBacklog 2\n");
+$conf .= "<Location /state>\n${remote}AIStateDir state-a\n$routes<If \"-n req('X-Second')\">\nAIStateDir state-c\n</If>\n</Location>\n"
+    . "<Location /state/change>\nAIStateDir state-b\n</Location>\n";
+
+unlink "$logs/redis";
+redis_mode('');
+my $fake = FakeRedis::start("$logs/redis", "$logs/redis-mode", port('SPARE_4'), port('SPARE_5'));
+mock_reset();
+$h = start_httpd($conf);
+for my $d (sort keys %row) {
+    my ($see, @want) = @{$row{$d}}[4 .. $#{$row{$d}}];
+    @want = @{$row{$d}}[2, 3] unless @want;
+    for (['', 0, 'said'], ['/keep', 0, 'inherited'], ['/change', 1, 'said anew'], ['/change/deep', 1, 'that inherited'], ['', 1, 'in <If>', 'X-Second', 1]) {
+        my ($below, $which, $how, @header) = @$_;
+        @with = @header;
+        is(eval { $see->("/$d$below") } // "no answer: $@", $want[$which], "$d, $how");
+        mock_reset();
+    }
+    @with = ();
+}
+is(took(0.25, '/connect/keep'), 'short', 'AIBalancerConnectTimeout, inherited');
+is(took(0.25, '/connect/change'), 'long', 'AIBalancerConnectTimeout, said anew');
+is(together('/pool/keep'), 1, 'one connection, no backlog: inherited');
+is(together('/pool/size'), 2, 'AIVectordbRedisKeepalivePoolSize said anew, the backlog inherited');
+is(together('/pool/backlog'), 3, 'AIVectordbRedisKeepaliveBacklog said anew, the pool size inherited');
+search("/stall/$_") for qw(keep read send);
+redis_mode('stall');
+is(at("/stall/$_")->json->{model}, 'zero', "/stall/$_: the mirror answers") for qw(keep read send);
+redis_mode('');
+my $log = wait_until('both sections', sub { my $text = $h->log; (() = $text =~ /took no connection within/g) >= 2 && $text });
+is_deeply([sort $log =~ /AIP0105: .* took no connection within (\d+) ms/g], [111, 222], 'AIVectordbRedisConnectTimeout, inherited and said anew');
+is_deeply([sort $log =~ /AIP0105: .*\(send (\d+ ms, read \d+) ms/g], ['1111 ms, read 111', '1111 ms, read 222', '2222 ms, read 111'],
+    'AIVectordbRedisSendTimeout and AIVectordbRedisReadTimeout, each inherited and said anew');
+is(at('/state')->json->{model}, 'zero', 'with a state directory');
+sub kept { return scalar(() = glob "$h->{dir}/state-$_[0]/*.vec") }
+is_deeply([map { kept($_) } qw(a b c)], [2, 2, 0], 'AIStateDir, said and said anew');
+@with = ('X-Second', 1);
+is(at('/state')->json->{model}, 'zero', 'with another');
+is(kept('c'), 2, 'AIStateDir, in <If>');
+$h->stop;
+kill 'TERM', -$fake;
+waitpid $fake, 0;
+is_deeply([$h->unexpected(qw(AIP0021 AIP0043 AIP0105 AH00957))], [], 'nothing unexpected in the log');
 finish();
+
+# A Redis that says yes to everything: each search is noted with the address, the credential and the database of its
+# connection. Mode "slow" answers searches late, "stall" never.
+package FakeRedis;
+
+sub start {
+    my ($log, $mode, @ports) = @_;
+    my @listen = map { IO::Socket::INET->new(LocalAddr => '0.0.0.0', LocalPort => $_, Listen => 64, ReuseAddr => 1) or die "port $_: $!\n" } @ports;
+    my $pid = fork // die "fork: $!\n";
+    return $pid if $pid;
+    setpgrp;
+    $SIG{CHLD} = 'IGNORE';
+    my $select = IO::Select->new(@listen);
+    while (1) {
+        for my $socket ($select->can_read) {
+            my $c = $socket->accept or next;
+            if (!(fork // die "fork: $!\n")) {
+                eval { serve($c, $log, $mode) };
+                POSIX::_exit(0);
+            }
+        }
+    }
+}
+
+sub serve {
+    my ($c, $log, $mode) = @_;
+    my ($user, $password, $db) = ('', '', 0);
+    while (defined(my $count = <$c>)) {
+        my @words;
+        for (1 .. substr $count, 1) {
+            my $len = substr scalar(<$c>), 1;
+            read $c, my $word, $len + 2;
+            push @words, substr $word, 0, $len;
+        }
+        my $command = shift @words;
+        my $answer = '+OK';
+        if ($command eq 'AUTH') { ($password, $user) = (pop @words, $words[0] // '') }
+        elsif ($command eq 'SELECT') { $db = $words[0] }
+        elsif ($command eq 'HSTRLEN') { $answer = ':256' }
+        elsif ($command eq 'FT.INFO') { $answer = "*4\r\n+num_docs\r\n:2\r\n+indexing\r\n:0" }
+        elsif ($command eq 'FT.SEARCH') {
+            open my $out, '>>', $log or die;
+            syswrite $out, sprintf "%s:%d %s/%s %d\n", $c->sockhost, $c->sockport, $user, $password, $db;
+            my $how = AIPTest::slurp($mode);
+            next if $how eq 'stall';
+            select undef, undef, undef, 0.2 if $how eq 'slow';
+            my $key = $words[0] =~ s/^aip:index:/aip:ref:/r;
+            $answer = join "\r\n", '*5', ':2', map { ("+$key:$_", '*2', '+d', "+0.$_") } 0, 1;
+        }
+        print {$c} "$answer\r\n";
+    }
+    return;
+}

@@ -56,6 +56,7 @@ typedef struct aip_section_t {
     server_rec *server;
     const char *path;  /**< of a plain <Location>, "" at server level, NULL for a pattern or <If> */
     const char *where; /**< "file:line" */
+    const ap_directive_t *node; /**< the section's own line, NULL at server level */
 } aip_section_t;
 
 /** A gateway whose configuration has been checked: merged as a request to its path would see it. */

@@ -23,6 +23,9 @@ typedef struct aip_url_t {
  * @param error  out on failure: what is wrong with it */
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error);
 
+/** The text of a URL that may be wrong, for messages: a user and a password read "***". */
+const char *aip_url_shown(const char *text, apr_pool_t *pool);
+
 /** Percent-encodes all but the unreserved characters of RFC 3986. */
 const char *aip_url_encode(const char *text, apr_pool_t *pool);
 

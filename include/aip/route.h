@@ -71,6 +71,11 @@ typedef struct aip_decision_t {
 void aip_decide(const aip_routes_t *routes, const float *distances, const double *threshold,
                 aip_decision_t *decision, apr_pool_t *pool);
 
+/** The distance that goes with a description: that of its route if it was ranked, else the nearest
+ * one's; -1: none was measured. */
+float aip_decision_distance(const aip_routes_t *routes, const aip_decision_t *decision,
+                            const char *description);
+
 /** A decision without distances: the catch-all route alone, if there is one. */
 void aip_decide_catchall(const aip_routes_t *routes, aip_reason_e reason, aip_decision_t *decision,
                          apr_pool_t *pool);

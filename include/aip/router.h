@@ -38,6 +38,10 @@ typedef struct aip_router_conf_t {
 
 typedef struct aip_router_t aip_router_t;
 
+/** A child of `parent` with an allocator of its own behind a lock: for pools that several threads
+ * use while the parent's allocator may have no lock (prefork). */
+apr_status_t aip_pool_create_locked(apr_pool_t **pool, apr_pool_t *parent);
+
 /** Creates a router and starts its background thread; pool cleanup stops and joins it. One per
  * configuration and child. */
 apr_status_t aip_router_create(aip_router_t **router, const aip_router_conf_t *conf,

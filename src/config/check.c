@@ -61,17 +61,25 @@ static bool targets_elsewhere(const check_t *check)
     return false;
 }
 
+static aip_model2vec_t *load_model(check_t *check)
+{
+    const char *name = check->conf->f.embeddings_model_name, *error;
+    const char *dir = aip_model_dir(name, check->pool);
+    aip_model2vec_t *model = apr_hash_get(aip_registry->models, dir, APR_HASH_KEY_STRING);
+    if (!model && aip_model2vec_load(&model, dir, check->pool, &error) != APR_SUCCESS) {
+        complain(check, "AIEmbeddingsModelName '%s': %s", name, error);
+        return NULL;
+    }
+    apr_hash_set(aip_registry->models, dir, APR_HASH_KEY_STRING, model);
+    return model;
+}
+
 static void check_model(check_t *check)
 {
-    aip_location_fields_t *f = &check->conf->f;
-    const char *dir = aip_model_dir(f->embeddings_model_name, check->pool), *error;
-    aip_model2vec_t *model = apr_hash_get(aip_registry->models, dir, APR_HASH_KEY_STRING);
+    const aip_location_fields_t *f = &check->conf->f;
+    aip_model2vec_t *model = load_model(check);
     if (!model) {
-        if (aip_model2vec_load(&model, dir, check->pool, &error) != APR_SUCCESS) {
-            complain(check, "AIEmbeddingsModelName '%s': %s", f->embeddings_model_name, error);
-            return;
-        }
-        apr_hash_set(aip_registry->models, dir, APR_HASH_KEY_STRING, model);
+        return;
     }
     int dims = aip_model2vec_dims(model);
     if (f->set[AIP_L_vectordb_dimensions] && f->vectordb_dimensions != dims) {
@@ -116,11 +124,12 @@ static void check_embeddings_auth(check_t *check)
         complain(check, "all or none of AIEmbeddingsAuthHeaderName and AIEmbeddingsAuthHeaderValue "
                         "must be set");
     } else if (f->embeddings_auth_header_name &&
-               (!aip_header_name_ok(f->embeddings_auth_header_name) ||
-                !aip_header_value_ok(f->embeddings_auth_header_value))) {
-        complain(
-            check,
-            "AIEmbeddingsAuthHeaderName or AIEmbeddingsAuthHeaderValue cannot be sent as a header");
+               !aip_header_name_ok(f->embeddings_auth_header_name)) {
+        complain(check, "AIEmbeddingsAuthHeaderName '%s' is no name for a credential header",
+                 f->embeddings_auth_header_name);
+    } else if (f->embeddings_auth_header_value &&
+               !aip_header_value_ok(f->embeddings_auth_header_value)) {
+        complain(check, "AIEmbeddingsAuthHeaderValue holds control bytes");
     }
     if (params != 0 && params != 3) {
         complain(check, "all or none of AIEmbeddingsAuthParamName, AIEmbeddingsAuthParamValue and "
@@ -128,27 +137,15 @@ static void check_embeddings_auth(check_t *check)
     }
 }
 
-static void check_remote(check_t *check, const aip_embeddings_provider_t *provider)
+/* The connections of an embeddings provider; sections that share it share them, and the shortest
+ * patience counts. */
+static void make_endpoint(check_t *check, const char *text)
 {
-    const aip_location_fields_t *f = &check->conf->f;
-    const char *text = f->embeddings_model_options_upstream_url, *error;
+    const char *error;
     aip_url_t *url = apr_pcalloc(check->pool, sizeof *url);
-    text = text ? text : provider->default_url;
-    check_embeddings_auth(check);
-    if (!f->set[AIP_L_vectordb_dimensions]) {
-        complain(check,
-                 "AIVectordbDimensions is required: add the length of %s's vectors, for instance "
-                 "'AIVectordbDimensions 1536'",
-                 f->embeddings_model_name);
-    }
-    if (!text) {
-        complain(check,
-                 "AIEmbeddingsModelOptionsUpstreamUrl must be set for AIEmbeddingsModelProvider %s",
-                 provider->name);
-        return;
-    }
     if (aip_url_parse(text, url, check->pool, &error) != APR_SUCCESS) {
-        complain(check, "AIEmbeddingsModelOptionsUpstreamUrl '%s' %s", text, error);
+        complain(check, "AIEmbeddingsModelOptionsUpstreamUrl '%s' %s",
+                 aip_url_shown(text, check->pool), error);
         return;
     }
     aip_endpoint_t *endpoint = aip_endpoint_find("embeddings", url);
@@ -160,11 +157,60 @@ static void check_remote(check_t *check, const aip_embeddings_provider_t *provid
         complain(check, "%s", error);
         return;
     }
-    /* Sections that share a provider share its connections; the shortest patience counts. */
-    apr_interval_time_t timeout = apr_time_from_msec(f->embeddings_timeout);
+    apr_interval_time_t timeout = apr_time_from_msec(check->conf->f.embeddings_timeout);
     endpoint->connect_timeout =
         timeout < endpoint->connect_timeout ? timeout : endpoint->connect_timeout;
     endpoint->io_timeout = endpoint->connect_timeout;
+}
+
+static const char *embeddings_url(const aip_location_fields_t *f,
+                                  const aip_embeddings_provider_t *provider)
+{
+    return f->embeddings_model_options_upstream_url ? f->embeddings_model_options_upstream_url
+                                                    : provider->default_url;
+}
+
+static void check_remote(check_t *check, const aip_embeddings_provider_t *provider)
+{
+    const aip_location_fields_t *f = &check->conf->f;
+    const char *text = embeddings_url(f, provider);
+    check_embeddings_auth(check);
+    if (!f->set[AIP_L_vectordb_dimensions]) {
+        complain(check,
+                 "AIVectordbDimensions is required: add the length of %s's vectors, for instance "
+                 "'AIVectordbDimensions 1536'",
+                 f->embeddings_model_name);
+    }
+    if (text) {
+        make_endpoint(check, text);
+    } else {
+        complain(check,
+                 "AIEmbeddingsModelOptionsUpstreamUrl must be set for AIEmbeddingsModelProvider %s",
+                 provider->name);
+    }
+}
+
+static const aip_embeddings_provider_t *provider_of(const check_t *check)
+{
+    return aip_embeddings_provider(
+        aip_field_word(&aip_location_table[AIP_L_embeddings_model_provider],
+                       check->conf->f.embeddings_model_provider, check->pool));
+}
+
+/* What a request may need that gets its configuration from a combination of sections, which cannot
+ * be checked as a whole: after the start neither a model can be loaded nor an endpoint be made. */
+static void prepare_embedder(check_t *check)
+{
+    const aip_location_fields_t *f = &check->conf->f;
+    if (!f->set[AIP_L_embeddings_model_provider] || !f->embeddings_model_name) {
+        return;
+    }
+    const aip_embeddings_provider_t *provider = provider_of(check);
+    if (provider->local) {
+        (void)load_model(check);
+    } else if (embeddings_url(f, provider)) {
+        make_endpoint(check, embeddings_url(f, provider));
+    }
 }
 
 static void check_embeddings(check_t *check)
@@ -182,9 +228,7 @@ static void check_embeddings(check_t *check)
                  "'AIEmbeddingsModelName aip-static-en-v1' for provider local");
         return;
     }
-    const char *word = aip_field_word(&aip_location_table[AIP_L_embeddings_model_provider],
-                                      f->embeddings_model_provider, check->pool);
-    const aip_embeddings_provider_t *provider = aip_embeddings_provider(word);
+    const aip_embeddings_provider_t *provider = provider_of(check);
     if (provider->local) {
         check_local(check);
     } else {
@@ -241,22 +285,41 @@ static void check_semantic(check_t *check)
     }
 }
 
+/* Targets of one section may be reached through several; the shortest patience counts. */
+static void apply_timeouts(const aip_dir_conf_t *conf)
+{
+    const aip_location_fields_t *f = &conf->f;
+    apr_interval_time_t connect = apr_time_from_msec(f->balancer_connect_timeout);
+    apr_interval_time_t io = apr_time_from_msec(f->balancer_read_timeout > f->balancer_write_timeout
+                                                    ? f->balancer_read_timeout
+                                                    : f->balancer_write_timeout);
+    for (int i = 0; i < conf->targets->n; i++) {
+        aip_endpoint_t *e = conf->targets->list[i]->endpoint;
+        e->connect_timeout = connect < e->connect_timeout ? connect : e->connect_timeout;
+        e->io_timeout = io < e->io_timeout ? io : e->io_timeout;
+    }
+}
+
+/* Whether a section is a gateway that can be checked as a whole: what a pattern, an <If> or the
+ * server level adds to other sections cannot be known here. */
+static bool is_gateway(const check_t *check)
+{
+    bool elsewhere = !check->section->path || !*check->section->path;
+    return check->conf->f.enabled && check->conf->targets &&
+           (!elsewhere || check->section->dir->targets);
+}
+
 static void check_section(check_t *check)
 {
     const aip_dir_conf_t *conf = check->conf;
-    bool own = check->section->dir->targets != NULL;
-    if (!conf->f.enabled) {
-        return;
+    if (conf->targets) {
+        apply_timeouts(conf);
+    } else if (conf->f.enabled && check->section->dir->f.set[AIP_L_enabled] &&
+               check->section->path && *check->section->path && !targets_elsewhere(check)) {
+        complain(check, "AIProxy On, but there is no target; add an <AITarget name> section");
     }
-    if (!conf->targets) {
-        if (check->section->dir->f.set[AIP_L_enabled] && check->section->path &&
-            *check->section->path && !targets_elsewhere(check)) {
-            complain(check, "AIProxy On, but there is no target; add an <AITarget name> section");
-        }
-        return;
-    }
-    /* What a pattern, an <If> or the server level adds to other sections cannot be known here. */
-    if ((!check->section->path || !*check->section->path) && !own) {
+    if (!is_gateway(check)) {
+        prepare_embedder(check);
         return;
     }
     if (!aip_header_name_ok(conf->f.model_name_header_name)) {
@@ -266,16 +329,23 @@ static void check_section(check_t *check)
     if (conf->f.balancer_algorithm == AIP_ALGORITHM_SEMANTIC) {
         check_semantic(check);
     }
-    for (int i = 0; own && i < conf->targets->n; i++) {
-        conf->targets->list[i]->endpoint->connect_timeout =
-            apr_time_from_msec(conf->f.balancer_connect_timeout);
-        conf->targets->list[i]->endpoint->io_timeout =
-            apr_time_from_msec(conf->f.balancer_read_timeout > conf->f.balancer_write_timeout
-                                   ? conf->f.balancer_read_timeout
-                                   : conf->f.balancer_write_timeout);
-    }
     aip_gateway_t *gateway = apr_array_push(aip_registry->gateways);
     *gateway = (aip_gateway_t){conf, check->section->server, check->section->where};
+}
+
+/* The section around an <If>, if it has directives of ours. */
+static const aip_section_t *enclosing(const aip_section_t *section)
+{
+    for (const ap_directive_t *node = section->node ? section->node->parent : NULL; node;
+         node = node->parent) {
+        for (int i = 0; i < aip_registry->sections->nelts; i++) {
+            const aip_section_t *other = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
+            if (other->node == node && !(other->path && !*other->path)) {
+                return other;
+            }
+        }
+    }
+    return NULL;
 }
 
 static bool applies(const aip_section_t *outer, const aip_section_t *inner)
@@ -295,6 +365,10 @@ static aip_dir_conf_t *effective(const aip_section_t *section, apr_pool_t *pool)
 {
     aip_dir_conf_t *conf =
         ap_get_module_config(section->server->lookup_defaults, &ai_proxy_adv_module);
+    const aip_section_t *around = section->path ? NULL : enclosing(section);
+    if (around) {
+        return aip_config_merge_dir(pool, effective(around, pool), section->dir);
+    }
     for (int i = 0; i < aip_registry->sections->nelts; i++) {
         const aip_section_t *outer = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
         if (applies(outer, section) && !(outer->path && !*outer->path)) {

@@ -73,6 +73,7 @@ void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir)
     *section = (aip_section_t){.dir = dir,
                                .server = cmd->server,
                                .path = section_path(cmd),
+                               .node = cmd->directive->parent,
                                .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
                                                      cmd->directive->line_num)};
 }
@@ -107,8 +108,12 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
                             row->directive, dir->inside->name);
     }
     aip_config_register(cmd, dir);
-    return aip_field_set(row, row->target ? (void *)&dir->inside->f : (void *)&dir->f, argc, argv,
-                         cmd->pool);
+    error = aip_field_set(row, row->target ? (void *)&dir->inside->f : (void *)&dir->f, argc, argv,
+                          cmd->pool);
+    if (!error && row->flags & AIP_F_SECRET && !ap_strstr_c(cmd->directive->args, "{vault:")) {
+        cmd->directive->args = "***"; /* mod_info and -D DUMP_CONFIG show what stands here */
+    }
+    return error;
 }
 
 #define WHERE (RSRC_CONF | ACCESS_CONF)

@@ -155,18 +155,22 @@ static const char *set_scope(const aip_field_t *row, aip_prompt_rule_t *member, 
                   {"all-user", AIP_PROMPT_ALL_USER, 1},
                   {"last", AIP_PROMPT_LAST_N, 2},
                   {"all", AIP_PROMPT_ALL, 1}};
+    const char *shown = argv[0];
+    for (int i = 1; i < argc; i++) {
+        shown = apr_pstrcat(pool, shown, " ", argv[i], NULL);
+    }
     for (size_t i = 0; i < sizeof scopes / sizeof *scopes; i++) {
         if (strcmp(argv[0], scopes[i].word) == 0 && argc == scopes[i].args) {
             char *end = NULL;
             apr_int64_t n = argc == 2 ? apr_strtoi64(argv[1], &end, 10) : 1;
             if (n < 1 || n > 1000 || (end && *end)) {
-                return bad(row, apr_pstrcat(pool, argv[0], " ", argv[1], NULL), wanted, pool);
+                break;
             }
             *member = (aip_prompt_rule_t){scopes[i].scope, (int)n};
             return NULL;
         }
     }
-    return bad(row, argv[0], wanted, pool);
+    return bad(row, shown, wanted, pool);
 }
 
 /* A list member is extended in place: within one section the array is the section's own. */
@@ -252,6 +256,11 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
         }
         resolved[0] = (char *)value;
         argv = resolved;
+    }
+    if (row->kind == AIP_KIND_STR && !(row->flags & AIP_F_VAULT) &&
+        strncmp(argv[0], "{vault:", 7) == 0) {
+        return apr_psprintf(pool, "%s takes no vault reference; write the value itself",
+                            row->directive);
     }
     const char *error =
         set_value(row, (char *)fields + row->offset, set[row->index], argc, argv, pool);

@@ -207,7 +207,10 @@ static json_t *semantic(const aip_request_t *req, const aip_target_t *target)
     bool measured = d->nearest >= 0;
     json_t *s = json_object();
     json_object_set_new(s, "route", text(target->f.description));
-    json_object_set_new(s, "distance", measured ? json_real((double)d->distance) : json_null());
+    json_object_set_new(
+        s, "distance",
+        measured ? json_real((double)aip_decision_distance(routes, d, target->f.description))
+                 : json_null());
     json_object_set_new(s, "nearest",
                         measured ? text(routes->routes[d->nearest].description) : json_null());
     json_object_set_new(s, "threshold",

@@ -48,6 +48,17 @@ static bool port_ok(const char *text)
            strtol(text, NULL, 10) <= 65535;
 }
 
+const char *aip_url_shown(const char *text, apr_pool_t *pool)
+{
+    const char *at = strrchr(text, '@'), *start = strstr(text, "://");
+    if (!at) {
+        return text;
+    }
+    start = start && start < at ? start + 3 : text;
+    return apr_pstrcat(pool, apr_pstrmemdup(pool, text, (apr_size_t)(start - text)), "***", at,
+                       NULL);
+}
+
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error)
 {
     apr_uri_t uri;
@@ -148,7 +159,8 @@ apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_f
     }
     const char *reason;
     if (aip_url_parse(text, url, pool, &reason) != APR_SUCCESS) {
-        return fail(error, apr_psprintf(pool, "AIModelOptionsUpstreamUrl '%s' %s", text, reason));
+        return fail(error, apr_psprintf(pool, "AIModelOptionsUpstreamUrl '%s' %s",
+                                        aip_url_shown(text, pool), reason));
     }
     if (f->upstream_path) {
         const char *p = f->upstream_path;

@@ -25,7 +25,7 @@ aip_request_t *aip_request_get(const request_rec *r)
 int aip_hook_translate_name(request_rec *r)
 {
     const aip_dir_conf_t *conf = aip_dir_conf(r);
-    if (!conf->f.enabled || r->main) {
+    if (!conf->f.enabled || r->main || r->prev) {
         return DECLINED;
     }
     r->filename = (char *)CLAIMED;

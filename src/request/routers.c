@@ -103,6 +103,18 @@ static bool send_dimensions(const aip_location_fields_t *f)
             aip_embeddings_takes_dimensions(f->embeddings_model_name));
 }
 
+/* The endpoint of the URL's origin, whose connections all its users share, with this URL's path and
+ * query. */
+static const aip_endpoint_t *endpoint_of(const aip_url_t *url, apr_pool_t *pool)
+{
+    const aip_endpoint_t *shared = aip_endpoint_find("embeddings", url);
+    aip_endpoint_t *own = shared ? apr_pmemdup(pool, shared, sizeof *own) : NULL;
+    if (own) {
+        own->url = *url;
+    }
+    return own;
+}
+
 /* @return NULL, or what is missing for a router */
 static const char *embedder_conf(entry_t *entry, const aip_location_fields_t *f,
                                  aip_embedder_conf_t *conf, apr_pool_t *pool)
@@ -128,7 +140,7 @@ static const char *embedder_conf(entry_t *entry, const aip_location_fields_t *f,
         !f->set[AIP_L_vectordb_dimensions]) {
         return "the embeddings provider is not configured completely";
     }
-    entry->public.endpoint = aip_endpoint_find("embeddings", &url);
+    entry->public.endpoint = endpoint_of(&url, pool);
     bool query_param =
         f->embeddings_auth_param_name && f->embeddings_auth_param_location == AIP_PARAM_QUERY;
     *conf = (aip_embedder_conf_t){
@@ -205,8 +217,9 @@ const aip_router_entry_t *aip_router_of(const aip_request_t *req)
 void aip_routers_init(apr_pool_t *pchild, server_rec *s)
 {
     memset(&routers, 0, sizeof routers);
-    routers.pool = pchild;
-    if (apr_thread_mutex_create(&routers.mutex, APR_THREAD_MUTEX_DEFAULT, pchild) != APR_SUCCESS) {
+    if (aip_pool_create_locked(&routers.pool, pchild) != APR_SUCCESS ||
+        apr_thread_mutex_create(&routers.mutex, APR_THREAD_MUTEX_DEFAULT, routers.pool) !=
+            APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s, "AIP0042: no mutex for the routers");
         return;
     }

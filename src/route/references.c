@@ -9,7 +9,10 @@
 #include "aip/provider.h"
 
 #include <apr_file_io.h>
+#include <apr_portable.h>
 #include <apr_strings.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <openssl/evp.h>
 #include <string.h>
@@ -17,6 +20,11 @@
 
 #define MAGIC "AIPVEC1\n"
 #define HEADER (sizeof(MAGIC) - 1 + sizeof(apr_uint32_t))
+#ifdef F_OFD_SETLK
+#define LOCK_OPEN_FILE F_OFD_SETLK
+#else
+#define LOCK_OPEN_FILE F_SETLK
+#endif
 
 static void add_part(EVP_MD_CTX *md, const char *data, size_t len)
 {
@@ -158,7 +166,24 @@ static void warn_not_kept(const aip_router_conf_t *conf, apr_status_t rv, apr_po
             conf->cache_dir, apr_strerror(rv, reason, sizeof reason)));
 }
 
-/* Only one process at a time asks the provider. Polls, so that a stop is seen. */
+/* Takes one byte of the lock file for an embedder, so that a provider that hangs keeps only its own
+ * texts waiting. A lock of the open file: it holds between threads of a process as well, and
+ * closing the same file elsewhere does not drop it. @return whether somebody else has it */
+static bool lock_busy(apr_file_t *file, const aip_embedder_conf_t *conf, apr_pool_t *pool)
+{
+    const char *key = aip_reference_key(conf, (aip_span_t){"", 0}, pool);
+    struct flock byte = {.l_type = F_WRLCK,
+                         .l_whence = SEEK_SET,
+                         .l_start = (off_t)apr_strtoi64(apr_pstrmemdup(pool, key, 7), NULL, 16),
+                         .l_len = 1};
+    apr_os_file_t fd;
+    apr_os_file_get(&fd, file);
+    return fcntl(fd, LOCK_OPEN_FILE, &byte) < 0 && (errno == EAGAIN || errno == EACCES);
+}
+
+/* Only one at a time asks a provider, over all processes and threads. Polls, so that a stop is
+ * seen.
+ */
 static apr_file_t *cache_lock(const aip_router_conf_t *conf, const volatile apr_uint32_t *stop,
                               apr_pool_t *pool)
 {
@@ -173,8 +198,7 @@ static apr_file_t *cache_lock(const aip_router_conf_t *conf, const volatile apr_
         warn_not_kept(conf, rv, pool);
         return NULL;
     }
-    while (!*stop &&
-           APR_STATUS_IS_EAGAIN(apr_file_lock(file, APR_FLOCK_EXCLUSIVE | APR_FLOCK_NONBLOCK))) {
+    while (!*stop && lock_busy(file, &conf->embedder, pool)) {
         apr_sleep(apr_time_from_msec(20));
     }
     return file;

@@ -144,3 +144,16 @@ void aip_decide(const aip_routes_t *routes, const float *distances, const double
         decision->ranked[decision->n++] = (aip_ranked_t){routes->catchall, -1};
     }
 }
+
+float aip_decision_distance(const aip_routes_t *routes, const aip_decision_t *decision,
+                            const char *description)
+{
+    for (int i = 0; description && i < decision->n; i++) {
+        const aip_ranked_t *ranked = &decision->ranked[i];
+        if (ranked->distance >= 0 &&
+            strcmp(routes->routes[ranked->route].description, description) == 0) {
+            return ranked->distance;
+        }
+    }
+    return decision->distance;
+}

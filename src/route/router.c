@@ -16,6 +16,7 @@
 #define RETRY_FIRST apr_time_from_msec(500)
 #define RETRY_LAST apr_time_from_sec(30)
 #define HEAL_EVERY apr_time_from_sec(1)
+#define READY_POLL apr_time_from_msec(5)
 
 typedef enum store_state_e { STORE_UNKNOWN, STORE_UP, STORE_DOWN } store_state_e;
 
@@ -152,8 +153,8 @@ static apr_status_t stop(void *data)
     return apr_thread_join(&rv, router->thread);
 }
 
-/* The process's signals are for its own threads: prefork ends a child from inside its handler, which
- * must not run in a thread that is joined there. */
+/* The process's signals are for its own threads: prefork ends a child from inside its handler,
+ * which must not run in a thread that is joined there. */
 static apr_status_t start_thread(aip_router_t *router)
 {
     sigset_t all, before;
@@ -164,17 +165,36 @@ static apr_status_t start_thread(aip_router_t *router)
     return rv;
 }
 
+apr_status_t aip_pool_create_locked(apr_pool_t **pool, apr_pool_t *parent)
+{
+    apr_allocator_t *allocator;
+    apr_thread_mutex_t *mutex;
+    apr_status_t rv = apr_allocator_create(&allocator);
+    rv = rv ? rv : apr_pool_create_ex(pool, parent, NULL, allocator);
+    if (rv == APR_SUCCESS) {
+        apr_allocator_owner_set(allocator, *pool);
+        rv = apr_thread_mutex_create(&mutex, APR_THREAD_MUTEX_DEFAULT, *pool);
+    }
+    if (rv == APR_SUCCESS) {
+        apr_allocator_mutex_set(allocator, mutex);
+    }
+    return rv;
+}
+
 apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf,
                                apr_pool_t *parent)
 {
     apr_pool_t *pool;
-    apr_pool_create(&pool, parent);
+    apr_status_t rv = aip_pool_create_locked(&pool, parent);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
     aip_router_t *router = apr_pcalloc(pool, sizeof *router);
     router->conf = *conf;
     router->pool = pool;
     router->mirror = aip_vectordb_memory(conf->metric, pool);
     router->store = conf->redis ? aip_vectordb_redis(conf->redis, conf->metric, pool) : NULL;
-    apr_status_t rv = apr_thread_mutex_create(&router->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
+    rv = apr_thread_mutex_create(&router->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
     rv = rv ? rv : apr_thread_cond_create(&router->changed, pool);
     rv = rv ? rv : start_thread(router);
     if (rv == APR_SUCCESS) {
@@ -184,16 +204,14 @@ apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf
     return rv;
 }
 
+/* Polls instead of waiting for the condition: prefork may end the child out of this very wait, and
+ * a condition that is waited for cannot be destroyed. */
 bool aip_router_ready(aip_router_t *router, apr_interval_time_t timeout)
 {
-    if (!apr_atomic_read32(&router->ready)) {
-        apr_time_t end = apr_time_now() + timeout;
-        apr_thread_mutex_lock(router->mutex);
-        for (apr_time_t now = apr_time_now(); now < end && !apr_atomic_read32(&router->ready);
-             now = apr_time_now()) {
-            apr_thread_cond_timedwait(router->changed, router->mutex, end - now);
-        }
-        apr_thread_mutex_unlock(router->mutex);
+    apr_time_t end = apr_time_now() + timeout;
+    while (!apr_atomic_read32(&router->ready) && !apr_atomic_read32(&router->stop) &&
+           apr_time_now() < end) {
+        apr_sleep(READY_POLL);
     }
     return apr_atomic_read32(&router->ready) != 0;
 }

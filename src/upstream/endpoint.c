@@ -82,6 +82,10 @@ static const char *make_section(aip_endpoint_t *endpoint, ap_conf_vector_t *user
     endpoint->section = user ? ap_merge_per_dir_configs(pool, vector, user) : vector;
     module *proxy = aip_proxy_api()->module;
     proxy_server_conf *conf = ap_get_module_config(endpoint->server->module_config, proxy);
+    if (!conf) { /* a virtual host without a line of mod_proxy's own has none yet */
+        conf = proxy->create_server_config(pool, endpoint->server);
+        ap_set_module_config(endpoint->server->module_config, proxy, conf);
+    }
     proxy_dir_conf *dir = ap_get_module_config(endpoint->section, proxy);
     if (!dir) {
         dir = proxy->create_dir_config(pool, NULL);

@@ -86,8 +86,11 @@ static void add_own_headers(const aip_request_t *req, const aip_target_t *target
         apr_table_setn(r->headers_out, "X-LLM-Route",
                        aip_header_value_ok(target->f.description) ? target->f.description : "");
         if (decision->nearest >= 0) {
-            apr_table_setn(r->headers_out, "X-LLM-Distance",
-                           apr_psprintf(r->pool, "%.4f", (double)decision->distance));
+            apr_table_setn(
+                r->headers_out, "X-LLM-Distance",
+                apr_psprintf(r->pool, "%.4f",
+                             (double)aip_decision_distance(req->conf->targets->routes, decision,
+                                                           target->f.description)));
         }
     }
 }
@@ -106,7 +109,7 @@ static void apply_response(const aip_request_t *req, const aip_target_t *target,
                            const aip_http1_response_t *response)
 {
     request_rec *r = req->r;
-    header_copy_t copy = {r, apr_table_get(response->headers, "Connection")};
+    header_copy_t copy = {r, apr_table_getm(r->pool, response->headers, "Connection")};
     const char *type = apr_table_get(response->headers, "Content-Type");
     set_status(r, response->status);
     apr_table_do(copy_header, &copy, response->headers, NULL);
