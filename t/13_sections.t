@@ -15,7 +15,9 @@ sub target {
 }
 my $tls = "$AIPTest::Setup::t/state/tls";
 my $mock = url('MOCK_1', '/v1/chat/completions');
+my ($modules) = slurp("$AIPTest::Setup::t/conf/modules.load") =~ m{"([^"]*)/mod_proxy\.so"};
 my $text = <<"CONF";
+LoadModule info_module "$modules/mod_info.so"
 Listen 127.0.0.1:\${SPARE_1_PORT}
 Listen 127.0.0.1:\${SPARE_3_PORT}
 RewriteEngine On

@@ -82,7 +82,7 @@ X(ENUM, balancer_algorithm, "AIBalancerAlgorithm", "balancer.algorithm", "round-
 X(INT, balancer_retries, "AIBalancerRetries", "balancer.retries", "5", 0, 32767, NULL, 0, \
   "Further targets that may be tried after the first one failed.") \
 X(INT, balancer_connect_timeout, "AIBalancerConnectTimeout", "balancer.connect_timeout", "60000", 1, AIP_MS_MAX, NULL, 0, \
-  "Milliseconds to connect to a target, TLS included. Taken from the section that defines the targets.") \
+  "Milliseconds to connect to a target, TLS included. Where several sections lead to the same targets the shortest counts.") \
 X(INT, balancer_read_timeout, "AIBalancerReadTimeout", "balancer.read_timeout", "60000", 1, AIP_MS_MAX, NULL, 0, \
   "Milliseconds until a target's response headers are complete, then between two reads.") \
 X(INT, balancer_write_timeout, "AIBalancerWriteTimeout", "balancer.write_timeout", "60000", 1, AIP_MS_MAX, NULL, 0, \

@@ -230,8 +230,8 @@ static const struct {
     {"AIModelName", "", NULL, {"AIModelName: the value must not be empty"}},
     {"AIModelName",
      "{vault://env/AIP_T_FIELD}",
-     "{vault://env/AIP_T_FIELD}",
-     {0}}, /* not a field for references */
+     NULL,
+     {"AIModelName takes no vault reference"}}, /* not a field for references */
     {"AIResponseStreaming", "deny", "1", {0}},
     {"AIResponseStreaming", "Deny", "1", {0}},
     {"AIResponseStreaming", "allow|deny", NULL, {"takes one argument"}},
