@@ -112,6 +112,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_log_transaction(aip_statistics_write, NULL, NULL, APR_HOOK_MIDDLE);
     aip_register_filters();
+    aip_backend_register();
 }
 
 AP_DECLARE_MODULE(ai_proxy_adv) = {

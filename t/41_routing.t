@@ -32,7 +32,28 @@ for my $over ('axis:0 0.4999', 'axis:0 0.499', 'axis:1 0.2') {
     like($r->json->{error}{message}, qr/'axis:$axis 1', has distance ${\sprintf('%.4f', 1 - $cos)}, the threshold is 0\.5/,
         'route, distance and threshold are named');
 }
+# httpd closes the connection behind a 503 of its own, so a good request comes first on it.
+my $kept = client();
+my @refused = (['first request', ask('two', 'axis:0 0.2')]);
+is($kept->post('/routing/two', chat('axis:0 0.9'))->{status}, 200, 'a request that matches');
+push @refused, ['second request', $kept->post('/routing/two', chat('axis:0 0.2'))];
+push @refused, ['HTTP/2', h2_post('/routing/two', chat('axis:0 0.2'))] if have_http2();
+for (@refused) {
+    my ($name, $answer) = @$_;
+    is($answer->{status}, 503, "no match, $name");
+    ok($answer->{complete}, "no match, $name: whole");
+    like($answer->header('Content-Type'), qr{^application/json}, "no match, $name: JSON");
+    is($answer->json->{error}{type}, 'gateway_error', "no match, $name: its type");
+    like($answer->json->{error}{message}, qr/'axis:0 1', has distance 0\.8000, the threshold is 0\.5/, "no match, $name: its words");
+    is($answer->header('X-LLM-Model'), undef, "no match, $name: no model");
+}
 goes('two/open', 'axis:1 0.02', 'one', undef, 'a wide threshold: the nearest wins');
+for my $case (['axis:1 0.02', 'one', '0.9800'], ['axis:1 -0.5 axis:0 -0.6', 'one', '1.5000'], ['axis:0 -0.7 axis:1 -0.7', 'zero', '1.7000']) {
+    my ($prompt, $model, $distance) = @$case;
+    my $answer = post('/routing-unset', chat($prompt));
+    is($answer->json->{model}, $model, "no threshold, $prompt: the nearest, not the catch-all");
+    is($answer->header('X-LLM-Distance'), $distance, "no threshold, $prompt: its distance");
+}
 $r = ask('two/quiet', 'axis:0 0.9');
 is($r->header('X-LLM-Route'), undef, 'no route header unless asked for');
 is($r->header('X-LLM-Distance'), undef, 'no distance header either');
@@ -44,6 +65,11 @@ goes('two', 'axis:6 0.8', 'one', '0.2000', 'an example counts');
 goes('two', 'axis:0 0.6 axis:5 0.7', 'one', '0.3000', 'the nearest text of a target counts');
 $r = goes('two', 'axis:5 0.8 axis:1 0.1', 'one', '0.2000', 'the description may be far');
 is($r->header('X-LLM-Route'), 'axis:1 1', 'the route is named by its description');
+goes('word', 'axis:2 0.9', 'word', '0.1000', 'an example of two routes: configuration order');
+goes('word', 'axis:2 0.6 axis:3 0.61', 'late', '0.3900', 'unless another text decides');
+$r = ask('word', 'axis:0 0.9');
+is($r->{status}, 503, "'Catchall' is no catch-all");
+like($r->json->{error}{message}, qr/'Catchall', has distance/, 'but a description');
 goes('two/euclid', 'axis:0 0.7', 'zero', '0.3000', 'euclidean: half the squared distance');
 is(ask('two/euclid', 'axis:0 0.4')->{status}, 503, 'euclidean: beyond the threshold');
 
@@ -51,6 +77,10 @@ is(ask('two/euclid', 'axis:0 0.4')->{status}, 503, 'euclidean: beyond the thresh
 my %count;
 $count{ask('full', 'axis:0 0.9')->json->{model}}++ for 1 .. 40;
 is_deeply(\%count, {heavy => 30, light => 10}, 'one description, two targets: by weight');
+%count = ();
+$count{ask('full', 'axis:8 0.9')->json->{model}}++ for 1 .. 8;
+is_deeply(\%count, {heavy => 6, light => 2}, 'an example of one of them counts for both');
+is(ask('full', 'axis:8 0.9')->header('X-LLM-Distance'), '0.1000', 'at its distance');
 goes('full', 'axis:7 1', 'rest', undef, 'catch-all');
 is(ask('full', 'axis:7 1')->header('X-LLM-Route'), 'CATCHALL', 'and its name');
 
@@ -67,6 +97,8 @@ sub chain {
 my ($answer, $tried) = chain('axis:0 0.8 axis:1 0.55', 'MOCK_1', 'MOCK_2');
 is($answer->json->{model}, 'other', 'both members fail: the next eligible route');
 like($tried, qr/^(MOCK_1 MOCK_2|MOCK_2 MOCK_1) MOCK_3$/, 'in that order');
+is($answer->header('X-LLM-Route'), 'axis:1 1', 'the route that answered is named');
+is($answer->header('X-LLM-Distance'), '0.4500', 'with its own distance');
 ($answer, $tried) = chain('axis:0 0.8 axis:1 0.55', 'MOCK_1', 'MOCK_2', 'MOCK_3');
 is($answer->json->{model}, 'rest', 'then the catch-all');
 like($tried, qr/ MOCK_3 MOCK_4$/, 'as the last');
@@ -96,6 +128,17 @@ is_deeply([(embedded('full/last-two', \@talk))[1]], ["second\npart"], 'last 2: t
 is_deeply([(embedded('full/all', \@talk))[1]], ["be kind\nfirst\nanswer\nsecond\npart"], 'all');
 is_deeply([(embedded('full/short', [{role => 'user', content => 'fünfzehn Zeichöäü und mehr'}]))[1]], ['fünfzehn Zeich'],
     'cut at a character boundary');
+is_deeply([(embedded('full/short', [{role => 'user', content => 'sechzehn Zeich.ü'}]))[1]], ['sechzehn Zeich.'], 'a half character is left out');
+is_deeply([(embedded('full/short', [{role => 'user', content => 'genau sechzehn B'}]))[1]], ['genau sechzehn B'], 'what fits is whole');
+my @long = map { {role => $_->[0], content => $_->[1]} } (['user', 'ganz am Anfang'], ['assistant', 'dann'], ['user', 'zuletzt üäö']);
+is_deeply([(embedded('full/users-short', \@long))[1]], ["ganz am Anfang\nz"], 'all-user: the beginning is kept');
+is_deeply([(embedded('full/all-short', \@long))[1]], ["n\nzuletzt üäö"], 'all: the end is kept');
+is_deeply([(embedded('full/last-short', \@long))[1]], ["n\nzuletzt üäö"], 'last 2: the end is kept');
+$long[2]{content} = 'ää zuletzt üäö';
+is_deeply([(embedded('full/all-short', \@long))[1]], [" zuletzt üäö"], 'and begins with a whole character');
+embedded('full/all-short', \@long);
+is_deeply(from_json((grep { $_->{port} == port('MOCK_4') } mock_requests())[0]{body}), {model => 'rest', messages => \@long},
+    'the target has it all');
 for my $empty ([{role => 'user', content => ''}], [{role => 'user', content => []}], [{role => 'system', content => 'x'}],
     [{role => 'user', content => [{type => 'image_url', image_url => {url => 'x:'}}]}]) {
     my ($answer, @texts) = embedded('full', $empty);
@@ -106,17 +149,30 @@ is(post('/routing/two', {messages => [{role => 'user', content => ''}]})->{statu
 is(post('/routing/full', '{"messages":[{"role":"user","r\u006fle":"x","content":"y"}]}')->{status}, 400, 'a doubled role');
 
 # ---- what operators see ----
-my $lines = statistics();
-ask('two', 'axis:0 0.7');
-my $s = statistics_wait($lines + 1)->{ai}{proxy}{semantic};
-is($s->{route}, 'axis:0 1', 'statistics: route');
-cmp_ok(abs($s->{distance} - 0.3), '<', 1e-4, 'statistics: distance');
-is($s->{threshold}, 0.5, 'statistics: threshold');
-is($s->{reason}, 'match', 'statistics: reason');
-is($s->{embeddings_model}, 'text-embedding-3-small', 'statistics: embedder');
+my %told = (embeddings_model => 'text-embedding-3-small', vector_db => 'memory', degraded => JSON::PP::false, failure => undef, threshold => 0.5);
+for my $case (
+    ['match', 'axis:0 0.7', {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::false}],
+    ['threshold', 'axis:0 0.2', {route => 'CATCHALL', nearest => 'axis:0 1', distance => 0.8, truncated => JSON::PP::false}],
+    ['match', 'axis:0 0.7 ' . 'x' x 99, {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::true}],
+    ['empty', '', {route => 'CATCHALL', nearest => undef, distance => undef, truncated => JSON::PP::false, embeddings_model => undef}],
+) {
+    my ($reason, $text, $want) = @$case;
+    my $lines = statistics();
+    ask('told', $text);
+    my $s = statistics_wait($lines + 1)->{ai}{proxy}{semantic};
+    my ($embedding, $search) = delete @$s{qw(embeddings_latency fetch_latency)};
+    ok($embedding >= 0 && $search >= 0 && $embedding < 5000, "statistics, $reason: times");
+    $s->{distance} = sprintf('%.4f', $s->{distance}) + 0 if defined $s->{distance};
+    is_deeply($s, {%told, %$want, reason => $reason}, "statistics, $reason: '$text'");
+}
 log_mark();
 ask('full', 'axis:7 1 and a secret word');
 my $line = log_wait('AIP0044');
 like($line, qr/threshold: nearest route '[^']+', distance [\d.]+, threshold 0\.5, 1 candidates/, 'one DEBUG line');
 is_deeply([log_lines('secret word')], [], 'no prompt in the log');
+log_mark();
+ask('full', '');
+like(log_wait('AIP0044'), qr/empty: nearest route '-'.*, threshold 0\.5, 1 candidates/, 'of a decision without distances');
+post('/routing-unset', chat('axis:0 0.9'));
+log_wait('AIP0044: match: .*, threshold none, 3 candidates');
 finish();

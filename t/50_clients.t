@@ -79,8 +79,8 @@ print(json.dumps({"n": len(texts), "same": len(set(texts[:-1])), "stream": texts
 PY
 is_deeply($said, {n => 21, same => 1, stream => 'I am gpt-4o-mini, played by m1. 1 2 3 4'}, 'openai, asynchronous');
 
-for my $case ([401, 'AuthenticationError'], [403, 'PermissionDeniedError'], [404, 'NotFoundError'], [422, 'UnprocessableEntityError'],
-    [429, 'RateLimitError'], [500, 'InternalServerError'], [503, 'InternalServerError']) {
+for my $case ([400, 'BadRequestError'], [401, 'AuthenticationError'], [403, 'PermissionDeniedError'], [404, 'NotFoundError'], [422, 'UnprocessableEntityError'],
+    [429, 'RateLimitError'], [500, 'InternalServerError'], [502, 'InternalServerError'], [503, 'InternalServerError']) {
     my ($status, $class) = @$case;
     mock_behave({port => port('MOCK_1'), do => {status => $status}});
     $said = client_says($openai . <<'PY');
@@ -93,6 +93,16 @@ PY
     is_deeply($said, {class => $class, status => $status, code => "mock_$status"}, "openai: $status");
 }
 
+# With its retries on the client asks again after a 429, and has its answer.
+mock_reset();
+mock_behave({port => port('MOCK_1'), do => {status => 429, headers => [['Retry-After', '0']]}});
+$said = client_says($openai . <<'PY');
+r = client.with_options(max_retries=1).chat.completions.create(**ask)
+print(json.dumps(r.choices[0].message.content))
+PY
+is($said, 'I am gpt-4o-mini, played by m1.', 'openai: a retry of its own');
+is(scalar(mock_requests(port => port('MOCK_1'))), 2, 'is a request of its own');
+
 $said = client_says($openai . <<'PY');
 try:
     client.chat.completions.create(model="m", messages=[])
@@ -101,6 +111,26 @@ except openai.BadRequestError as e:
     print(json.dumps({"code": e.code, "param": e.param, "type": e.type}))
 PY
 is_deeply($said, {code => 'empty_array', param => 'messages', type => 'invalid_request_error'}, 'openai: an error of ours');
+
+# What the gateway itself refuses has the class that the client's users expect.
+$said = client_says(<<'PY');
+import openai
+def says(path, **more):
+    client = openai.OpenAI(base_url=base + path, api_key="k", max_retries=0, timeout=20)
+    try:
+        client.chat.completions.create(**{"model": "m", "messages": [{"role": "user", "content": "axis:5 1"}], **more})
+        return "no error"
+    except openai.APIStatusError as e:
+        return [type(e).__name__, e.status_code, e.code, e.type]
+print(json.dumps([says("/dead"), says("/routed"), says("/strict"), says("/strict", model="gpt-4o-mini", stream=True),
+                  says("/strict", model="gpt-4o-mini")]))
+PY
+is_deeply($said, [
+    ['InternalServerError', 502, 'upstream_unreachable', 'upstream_error'],
+    ['InternalServerError', 503, 'no_matching_target', 'gateway_error'],
+    ['BadRequestError', 400, 'wrong_model', 'invalid_request_error'],
+    ['BadRequestError', 400, 'streaming_denied', 'invalid_request_error'], 'no error',
+], 'openai: errors of the gateway');
 
 mock_behave({port => port('MOCK_1'), do => {stream => {auto => 3, sse_end => 'cut'}}});
 $said = client_says($openai . <<'PY');
@@ -115,12 +145,22 @@ PY
 is_deeply($said, {class => 'APIError', code => 'body-cut', some => JSON::PP::true}, 'openai: a stream that breaks off');
 
 $said = client_says(<<'PY');
+import asyncio, openai
 from langchain_openai import ChatOpenAI
-llm = ChatOpenAI(model="m", base_url=base + "/routed", api_key="k", max_retries=0, timeout=20)
-text = "".join(c.content for c in llm.stream("axis:1 0.9 and so on"))
-r = llm.invoke("axis:0 0.9 and so on")
-print(json.dumps({"plain": r.content, "model": r.response_metadata["model_name"], "stream": text}))
+def llm(path, **more):
+    return ChatOpenAI(model="m", base_url=base + path, api_key="k", max_retries=0, timeout=20, **more)
+text = "".join(c.content for c in llm("/routed").stream("axis:1 0.9 and so on"))
+r = llm("/routed").invoke("axis:0 0.9 and so on")
+usage = [c.usage_metadata for c in llm("/routed", stream_usage=True).stream("axis:1 0.9") if c.usage_metadata]
+later = asyncio.run(llm("/routed").ainvoke("axis:1 0.9"))
+try:
+    llm("/routed").invoke("axis:5 1")
+    error = None
+except openai.InternalServerError as e:
+    error = e.code
+print(json.dumps({"plain": r.content, "model": r.response_metadata["model_name"], "total": r.usage_metadata["total_tokens"],
+                  "stream": text, "stream_total": [u["total_tokens"] for u in usage], "later": later.content, "error": error}))
 PY
-is_deeply($said, {plain => 'I am zero, played by m2.', model => 'zero', stream => 'I am one, played by m3. 1 2 3 4'},
-    'LangChain, plain and streaming, routed by meaning');
-finish('AIP0022');
+is_deeply($said, {plain => 'I am zero, played by m2.', model => 'zero', total => 18, stream => 'I am one, played by m3. 1 2 3 4',
+    stream_total => [18], later => 'I am one, played by m3.', error => 'no_matching_target'}, 'LangChain, routed by meaning');
+finish('AIP0021', 'AIP0022', qr/AH00957|AH01114/);

@@ -43,6 +43,9 @@ apr_status_t aip_endpoints_define(apr_pool_t *pconf, server_rec *s);
 /** child_init, after mod_proxy's: initialises them. */
 void aip_endpoints_init(apr_pool_t *pchild, server_rec *s);
 
+/** register_hooks: the filter that tells when a socket below mod_ssl is empty. */
+void aip_backend_register(void);
+
 /** An open connection to an endpoint, for one exchange. */
 typedef struct aip_backend_t aip_backend_t;
 

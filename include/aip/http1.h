@@ -17,8 +17,9 @@ typedef struct aip_conn_t {
     /** Reads what is there. In: *len = room. APR_SUCCESS with *len > 0, APR_EAGAIN, APR_EOF, or
      * another status: broken. */
     apr_status_t (*read)(void *ctx, char *buf, apr_size_t *len);
-    /** Writes what fits, 1..n pieces. APR_SUCCESS with *written > 0 (may be short), APR_EAGAIN, or
-     * another status: broken. */
+    /** Writes what fits, 1..n pieces. APR_SUCCESS with *written > 0 (may be short), APR_EAGAIN,
+     * APR_TIMEUP with *written > 0: it waited by itself, in vain, and how much of that got through
+     * is not known; or another status: broken. */
     apr_status_t (*write)(void *ctx, const struct iovec *vec, int n, apr_size_t *written);
     /** Waits. APR_SUCCESS: ready (or worth a try); APR_TIMEUP; APR_ECONNABORTED: the client is
      * gone; other: broken. */
@@ -100,6 +101,7 @@ typedef struct aip_http1_limits_t {
 typedef struct aip_http1_result_t {
     aip_outcome_e outcome;
     int status;           /**< of the final head, 0 when none came */
+    bool complete;        /**< the response was read to its end */
     bool reusable;        /**< complete, keep-alive, no byte left over */
     apr_size_t written;   /**< bytes of the request that the connection took */
     apr_size_t received;  /**< bytes that came back, of any kind */

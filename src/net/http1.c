@@ -230,10 +230,12 @@ static bool write_request(exchange_t *x)
         }
         if (rv != APR_SUCCESS && !APR_STATUS_IS_EAGAIN(rv)) {
             /* The peer may have answered before it closed. */
-            if (x->result->written == 0 || (take(x) != APR_SUCCESS && x->end == 0)) {
-                return lost(x);
+            if (x->result->written > 0 && (take(x) == APR_SUCCESS || x->end > 0)) {
+                return true;
             }
-            return true;
+            return APR_STATUS_IS_TIMEUP(rv) && x->result->written > 0
+                       ? fail(x, AIP_OUTCOME_WRITE_TIMEOUT)
+                       : lost(x);
         }
         if (n == 0 && !blocked(x, &answered)) {
             return false;
@@ -553,5 +555,6 @@ void aip_http1_exchange(const aip_conn_t *conn, const aip_http1_request_t *reque
         return;
     }
     result->outcome = x.phase == PHASE_DRAIN ? AIP_OUTCOME_WITHHELD : AIP_OUTCOME_OK;
+    result->complete = true;
     result->reusable = x.head.persistent && x.first == x.pieces && x.off == x.end;
 }

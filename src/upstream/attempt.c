@@ -102,6 +102,9 @@ static void exchange(aip_request_t *req, const aip_target_t *target,
     aip_backend_write_timeout(backend, limits.write_timeout);
     apr_time_t start = apr_time_now();
     aip_http1_exchange(aip_backend_conn(backend), request, &limits, &sink, result, req->r->pool);
+    if (state->failed) { /* that is why it stopped */
+        result->outcome = AIP_OUTCOME_CLIENT_GONE;
+    }
     if (result->outcome == AIP_OUTCOME_TLS &&
         apr_time_now() - start >= target->endpoint->connect_timeout) {
         result->outcome = AIP_OUTCOME_CONNECT_TIMEOUT;
@@ -183,7 +186,7 @@ static int conclude(aip_request_t *req, aip_sink_state_t *state, const aip_http1
         aip_sink_cut(state, result->outcome);
         return OK;
     }
-    if (kept->response && kept->complete) {
+    if (kept->response) {
         aip_sink_replay(req, kept);
         return OK;
     }
@@ -194,7 +197,7 @@ int aip_upstream_run(aip_request_t *req, aip_error_t *err)
 {
     const aip_location_fields_t *f = &req->conf->f;
     int n = req->candidates.n;
-    aip_kept_t kept = {0};
+    aip_kept_t kept = {0}, held;
     aip_sink_state_t state;
     aip_http1_result_t result;
     if (n > f->balancer_retries + 1) {
@@ -204,10 +207,10 @@ int aip_upstream_run(aip_request_t *req, aip_error_t *err)
         apr_pcalloc(req->r->pool, (apr_size_t)n * sizeof *req->upstream.attempts);
     for (int i = 0; i < n; i++) {
         const aip_target_t *target = req->conf->targets->list[req->candidates.targets[i]];
-        aip_sink_init(&state, req, target, i + 1 < n ? f->balancer_failover_criteria : 0, &kept);
+        aip_sink_init(&state, req, target, i + 1 < n ? f->balancer_failover_criteria : 0, &held);
         attempt(req, target, &state, &result);
-        if (result.outcome == AIP_OUTCOME_WITHHELD) {
-            kept.complete = result.reusable || kept.response->length == (apr_off_t)kept.len;
+        if (result.outcome == AIP_OUTCOME_WITHHELD && result.complete) {
+            kept = held; /* another one cannot be replayed, and does not replace it */
         }
         if (state.committed || state.failed || !may_move_on(req, &result)) {
             break;

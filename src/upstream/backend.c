@@ -19,8 +19,9 @@ APLOG_USE_MODULE(ai_proxy_adv);
 /* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted,
  * looked for this often. */
 #define SECONDARY_SLICE apr_time_from_msec(250)
-/* Servers send two session tickets by default. */
-#define RECORD_TRIES 4
+/* Records without data, such as session tickets, that are read in one go. Servers send two by
+ * default; what goes on and on must not keep the deadlines from being looked at. */
+#define EMPTY_RECORDS 256
 
 struct aip_backend_t {
     request_rec *r;
@@ -28,11 +29,30 @@ struct aip_backend_t {
     proxy_conn_rec *conn;
     aip_conn_t api;
     conn_rec *tls; /* NULL for http */
+    bool *dry;     /* of that connection, see note_dry() */
     apr_bucket_brigade *in;
     int fd, client_fd;
+    apr_interval_time_t write_timeout; /* of a TLS connection, which waits by itself; 0: as it is */
     bool reused;
-    bool readable; /* poll() said so, and nothing was read since */
+    bool handshake; /* still to be made */
 };
+
+static ap_filter_rec_t *dry_filter;
+
+/* Between mod_ssl and the socket: whether the last read found the socket empty. */
+static apr_status_t note_dry(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode,
+                             apr_read_type_e block, apr_off_t bytes)
+{
+    bool *dry = f->ctx;
+    apr_status_t rv = ap_get_brigade(f->next, bb, mode, block, bytes);
+    *dry = rv != APR_SUCCESS || APR_BRIGADE_EMPTY(bb);
+    return rv;
+}
+
+void aip_backend_register(void)
+{
+    dry_filter = ap_register_input_filter("AI_DRY", note_dry, NULL, AP_FTYPE_NETWORK - 1);
+}
 
 static int client_socket(const request_rec *r)
 {
@@ -74,19 +94,19 @@ static apr_status_t write_plain(void *ctx, const struct iovec *vec, int n, apr_s
     return errno == EWOULDBLOCK ? APR_EAGAIN : APR_FROM_OS_ERROR(errno);
 }
 
-/* After bytes came in, mod_ssl says EAGAIN for each record without data (session tickets), though
- * the next may be in its buffer already, where no poll() sees it. */
+/* mod_ssl says EAGAIN for each record without data (session tickets), though the next may be in a
+ * buffer already, where no poll() sees it: nothing is left only when the socket was found empty. */
 static apr_status_t read_records(aip_backend_t *b, apr_size_t room)
 {
     apr_status_t rv = APR_EAGAIN;
-    for (int tries = b->readable ? RECORD_TRIES : 1; tries > 0 && rv == APR_EAGAIN; tries--) {
+    *b->dry = false;
+    for (int i = 0; i < EMPTY_RECORDS && rv == APR_EAGAIN && !*b->dry; i++) {
         rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ,
                             (apr_off_t)room);
         if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(b->in))) {
             rv = APR_EAGAIN;
         }
     }
-    b->readable = false;
     return rv;
 }
 
@@ -105,6 +125,26 @@ static apr_status_t read_tls(void *ctx, char *buf, apr_size_t *len)
     return rv;
 }
 
+static apr_status_t pass_tls(aip_backend_t *b, apr_bucket_brigade *out)
+{
+    APR_BRIGADE_INSERT_TAIL(out, apr_bucket_flush_create(out->bucket_alloc));
+    apr_status_t rv = ap_pass_brigade(b->tls->output_filters, out);
+    apr_brigade_cleanup(out);
+    return rv == APR_SUCCESS && b->tls->aborted ? APR_ECONNABORTED : rv;
+}
+
+/* By itself, because its limit is another one: it belongs to connecting. */
+static apr_status_t shake_hands(aip_backend_t *b, apr_bucket_brigade *out)
+{
+    apr_socket_timeout_set(b->conn->sock, b->endpoint->connect_timeout);
+    apr_status_t rv = pass_tls(b, out);
+    b->handshake = false;
+    if (b->write_timeout) {
+        apr_socket_timeout_set(b->conn->sock, b->write_timeout);
+    }
+    return rv;
+}
+
 /* Blocks up to the socket's time-out; all or nothing, as far as one can know. */
 static apr_status_t write_tls(void *ctx, const struct iovec *vec, int n, apr_size_t *written)
 {
@@ -112,6 +152,11 @@ static apr_status_t write_tls(void *ctx, const struct iovec *vec, int n, apr_siz
     apr_bucket_alloc_t *alloc = b->tls->bucket_alloc;
     apr_bucket_brigade *out = apr_brigade_create(b->r->pool, alloc);
     apr_size_t total = 0;
+    apr_status_t rv = b->handshake ? shake_hands(b, out) : APR_SUCCESS;
+    *written = 0;
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
     for (int i = 0; i < n; i++) {
         if (vec[i].iov_len) {
             APR_BRIGADE_INSERT_TAIL(
@@ -119,14 +164,8 @@ static apr_status_t write_tls(void *ctx, const struct iovec *vec, int n, apr_siz
             total += vec[i].iov_len;
         }
     }
-    APR_BRIGADE_INSERT_TAIL(out, apr_bucket_flush_create(alloc));
-    apr_status_t rv = ap_pass_brigade(b->tls->output_filters, out);
-    apr_brigade_cleanup(out);
-    if (rv == APR_SUCCESS && b->tls->aborted) {
-        rv = APR_ECONNABORTED;
-    }
-    /* After a failure bytes may have gone out all the same, unless it was the handshake. */
-    *written = rv == APR_SUCCESS || !b->api.tls_failed(b) ? total : 0;
+    rv = pass_tls(b, out);
+    *written = total; /* after a failure, too, bytes may have gone out */
     return rv;
 }
 
@@ -171,7 +210,6 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
             return APR_ECONNABORTED;
         }
         if (n > 0 && fds[0].revents) {
-            b->readable = (fds[0].revents & ~POLLOUT) != 0;
             return APR_SUCCESS;
         }
         timeout = end - apr_time_now();
@@ -179,6 +217,13 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
             return APR_TIMEUP;
         }
     }
+}
+
+static apr_status_t not_reused(void *data)
+{
+    aip_backend_t *b = data;
+    b->reused = false;
+    return APR_SUCCESS;
 }
 
 static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
@@ -198,11 +243,14 @@ static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
                                     sizeof port) != OK) {
         return false;
     }
-    const apr_socket_t *pooled = b->conn->sock;
-    if (proxy->connect_backend("AI", b->conn, e->worker, r->server) != OK) {
+    /* A dead one is replaced within, and the new socket may well have the address of the old. */
+    b->reused = b->conn->sock != NULL;
+    apr_pool_cleanup_register(b->conn->scpool, b, not_reused, apr_pool_cleanup_null);
+    int rc = proxy->connect_backend("AI", b->conn, e->worker, r->server);
+    apr_pool_cleanup_kill(b->conn->scpool, b, not_reused);
+    if (rc != OK) {
         return false;
     }
-    b->reused = pooled && pooled == b->conn->sock; /* a dead one was replaced */
     apr_os_sock_get(&b->fd, b->conn->sock);
     return true;
 }
@@ -214,17 +262,20 @@ static bool connect_tls(aip_backend_t *b, const aip_proxy_api_t *proxy)
     request_rec *r = b->r;
     ap_conf_vector_t *own = r->per_dir_config;
     r->per_dir_config = ap_merge_per_dir_configs(r->pool, own, b->endpoint->section);
-    bool fresh = b->conn->connection == NULL;
+    b->handshake = b->conn->connection == NULL;
     int rc = proxy->connection_create_ex("AI", b->conn, r);
     r->per_dir_config = own;
     if (rc != OK) {
         return false;
     }
     b->tls = b->conn->connection;
-    b->in = apr_brigade_create(r->pool, b->tls->bucket_alloc);
-    if (fresh) { /* the handshake happens in the first write and belongs to connecting */
-        apr_socket_timeout_set(b->conn->sock, b->endpoint->connect_timeout);
+    b->dry = ap_get_module_config(b->tls->conn_config, &ai_proxy_adv_module);
+    if (!b->dry) {
+        b->dry = apr_pcalloc(b->tls->pool, sizeof *b->dry);
+        ap_set_module_config(b->tls->conn_config, &ai_proxy_adv_module, b->dry);
+        ap_add_input_filter_handle(dry_filter, b->dry, NULL, b->tls);
     }
+    b->in = apr_brigade_create(r->pool, b->tls->bucket_alloc);
     return true;
 }
 
@@ -259,7 +310,8 @@ const aip_conn_t *aip_backend_conn(const aip_backend_t *backend)
 
 void aip_backend_write_timeout(aip_backend_t *backend, apr_interval_time_t timeout)
 {
-    if (backend->tls && backend->reused) {
+    backend->write_timeout = timeout;
+    if (backend->tls && !backend->handshake) {
         apr_socket_timeout_set(backend->conn->sock, timeout);
     }
 }

@@ -8,13 +8,12 @@
 
 #include <util_filter.h>
 
-/** An answer that was withheld, kept in case no other target does better. */
+/** An answer that was withheld, kept in case no other target does better; whole or not. */
 typedef struct aip_kept_t {
     const aip_http1_response_t *response;
     const aip_target_t *target;
     char *body;
     apr_size_t len;
-    bool complete;
 } aip_kept_t;
 
 typedef struct aip_sink_state_t {
