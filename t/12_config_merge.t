@@ -68,7 +68,6 @@ ${\target('v')}
 </Location>
 </VirtualHost>
 CONF
-my $c = client(port => port('SPARE_1'));
 sub ask { my ($path, $body, @h) = @_; return client(port => port('SPARE_1'))->post($path, $body // chat('x'), @h) }
 sub model { my $r = ask(@_); return $r->{status} == 200 ? $r->json->{model} : $r->{status} }
 
@@ -94,8 +93,8 @@ is(model('/a', undef, 'X-Tenant' => 'blue'), 'blue', '<If> replaces the targets'
 is(ask('/a', undef, 'X-Tenant' => 'blue')->header('X-Of-If'), 'openai/blue', 'and adds a directive');
 is(ask('/off')->{status}, 404, 'switched off below');
 like(ask('/off')->{body}, qr/<html>/i, 'and httpd answers as ever');
-is($c->get('/status?auto')->{status}, 200, 'SetHandler in a gateway is what it says');
-like($c->get('/status?auto')->{body}, qr/^Total Accesses|^ServerVersion|^ServerMPM/m, 'the status page');
+is(client(port => port('SPARE_1'))->get('/status?auto')->{status}, 200, 'SetHandler in a gateway is what it says');
+like(client(port => port('SPARE_1'))->get('/status?auto')->{body}, qr/^Total Accesses|^ServerVersion|^ServerMPM/m, 'the status page');
 
 # the order and the counter are exact over all children
 my @order = map { model('/w') } 1 .. 40;
@@ -169,7 +168,7 @@ sub embedder_got {
 sub embedder_read { return from_json(embedder_got(@_)->{body}) }
 sub header_of { my ($got, $name) = @_; return (map { $_->[1] } grep { lc $_->[0] eq lc $name } @{$got->{headers}})[0] }
 
-# One request after the references are there, with the embedder behaving as said.
+# After the references are there.
 sub embedder_does { my ($path, $do) = @_; at($path); behave({port => $embed, do => $do}); return at($path) }
 sub after_embedder { my ($path, $do, $mid) = @_; at($path); behave({port => $embed, do => $do}); return took($mid, $path) }
 
@@ -198,10 +197,9 @@ sub together {
 
 sub grew {
     my ($path) = @_;
-    my @before = map { -s "$logs/merge-$_" // 0 } qw(a b);
+    my %before = map { $_ => -s "$logs/merge-$_" } qw(a b);
     at($path);
-    return wait_until('a line', sub { (grep { (-s "$logs/merge-" . (qw(a b))[$_] // 0) > $before[$_] } 0, 1) ? 1 : 0 })
-        && ((-s "$logs/merge-a" // 0) > $before[0] ? 'a' : 'b');
+    return wait_until('a line', sub { join '', grep { -s "$logs/merge-$_" > $before{$_} } qw(a b) });
 }
 
 # directive => [lines that stand beside it, targets, first value, second value, what a request shows, seen for the first,
@@ -278,8 +276,8 @@ for my $d (sort keys %row) {
         . "<Location /$d/keep>\n$other\n</Location>\n<Location /$d/change>\n$d $second\n</Location>\n"
         . "<Location /$d/change/deep>\n$other\n</Location>\n";
 }
-# A time to connect belongs to the targets: it is inherited by sections that define some. So here, and where the first of
-# several routers with the same targets tells of a trouble for all of them, each section has targets of its own.
+# The shortest time to connect counts for all sections with the same targets, and the first of several routers with the same
+# targets tells of a trouble for all. So here each section has targets of its own.
 sub below {
     my ($path, $beside, $targets, %lines) = @_;
     return "<Location /$path>\n$beside</Location>\n" . join '', map {"<Location /$path/$_>\n$lines{$_}$targets</Location>\n"} sort keys %lines;
@@ -297,7 +295,6 @@ $conf .= "<Location /state>\n${remote}AIStateDir state-a\n$routes<If \"-n req('X
 unlink "$logs/redis";
 redis_mode('');
 FakeRedis::start("$logs/redis", "$logs/redis-mode", (map { "127.0.0.$_:" . port('SPARE_4') } 1 .. 3), '127.0.0.1:' . port('SPARE_5'));
-mock_reset();
 $h = start_httpd($conf);
 for my $d (sort keys %row) {
     my ($see, @want) = @{$row{$d}}[4 .. $#{$row{$d}}];

@@ -15,6 +15,8 @@ APLOG_USE_MODULE(ai_proxy_adv);
 /* Providers close idle connections after some tens of seconds; ours go before that. */
 #define IDLE_TTL apr_time_from_sec(30)
 #define ADDRESS_TTL 60
+/* Until the sections that lead to an endpoint have lowered it. */
+#define LONGEST apr_time_from_msec((apr_int64_t)AIP_MS_MAX)
 
 const char *aip_endpoint_missing(const aip_url_t *url, apr_pool_t *pool)
 {
@@ -107,8 +109,8 @@ aip_endpoint_t *aip_endpoint_create(const char *name, const aip_url_t *url, serv
     *endpoint = (aip_endpoint_t){.name = name,
                                  .url = *url,
                                  .server = server,
-                                 .connect_timeout = apr_time_from_sec(60),
-                                 .io_timeout = apr_time_from_sec(60)};
+                                 .connect_timeout = LONGEST,
+                                 .io_timeout = LONGEST};
     if (!*error && url->tls) {
         *error = make_section(endpoint, user, pconf);
     }
