@@ -10,46 +10,64 @@ use Time::HiRes qw(time);
 use lib 't/lib';
 use AIPTest;
 
-# Bounded load in a process of its own: REQUESTS over kept-alive connections, each request on a new connection when the old
-# one was closed between two requests (a restart does that); reports what was not a 200.
+my $stop = "$AIPTest::Setup::t/state/stop-the-load";
+
+# Load in a process of its own over one kept-alive connection until that file is there, at least 300 and at most 5000 requests. The
+# next request goes over a new connection when the old one was closed between two requests, as a restart does. Prints the
+# number of answers, then what was not a 200.
 sub load {
-    my ($path, $requests, $prompt) = @_;
+    my ($path, $prompt) = @_;
     pipe my $out, my $in or die "pipe: $!\n";
     my $pid = fork // die "fork: $!\n";
-    return ($pid, $out) if $pid;
+    return [$pid, $out] if $pid;
     close $out;
-    my ($bad, $c) = ('');
-    for my $i (1 .. $requests) {
+    my ($answered, $bad, $c) = (0, '');
+    while ($bad eq '' && $answered < (-e $stop ? 300 : 5000)) {
         $c = client() if !$c || IO::Select->new($c->{socket})->can_read(0); # readable between two answers: closed
         my $fresh = !$c->{used}++;
         my $r = eval { $c->post($path, chat($prompt)) };
         if (!$r) { # an idle connection may be closed at the moment of our writing; a fresh one must answer
-            $bad .= "$i: " . ($@ =~ s/\n.*//sr) . '; ' if $fresh || $@ !~ /ended|closed|reset|Broken/i;
+            $bad .= "after $answered: " . ($@ =~ s/\n.*//sr) . '; ' if $fresh || $@ !~ /ended|closed|reset|Broken/i;
             undef $c;
-            next if $bad ne '';
-            redo;
+            next;
         }
-        $bad .= "$i: status $r->{status}; " if $r->{status} != 200 || !$r->{complete};
+        $bad .= "after $answered: status $r->{status}; " if $r->{status} != 200 || !$r->{complete};
+        $answered++;
         undef $c if ($r->header('Connection') // '') =~ /close/;
     }
-    print {$in} $bad;
+    print {$in} "$answered $bad";
     close $in;
     POSIX::_exit(0);
 }
 
-for my $case (['/faults/http', 'hello', 'plain'], ['/routing/full', 'axis:0 0.9', 'routed by meaning']) {
+for my $case (['/faults/three', 'hello', 'by turn'], ['/faults/three/meaning', 'axis:0 0.9', 'by meaning']) {
     my ($path, $prompt, $what) = @$case;
+    is(post($path, chat($prompt))->{status}, 200, "$what: works");
+    wait_until('its statistics line', sub { grep { $_->{path} eq $path } statistics() });
     mock_reset();
-    my @workers = map { [load($path, 300, $prompt)] } 1 .. 6;
-    graceful() for 1 .. 3;
-    my @bad;
+    my $before  = statistics();
+    my @workers = map { load($path, $prompt) } 1 .. 6;
+    for (1 .. 3) {
+        my $n = mock_wait('request', port => port('MOCK_1'), count => 1);
+        graceful();
+        mock_wait('request', port => port('MOCK_1'), count => $n + 50); # the load went on
+    }
+    AIPTest::Setup::write_file($stop, '');
+    my ($answered, @bad) = (0);
     for (@workers) {
         my ($pid, $out) = @$_;
-        local $/;
-        push @bad, grep {length} <$out> // '';
+        my ($n, $bad) = split / /, do { local $/; <$out> }, 2;
+        $answered += $n;
+        push @bad, $bad if $bad;
         waitpid $pid, 0;
     }
-    is_deeply(\@bad, [], "$what: 1800 requests over three graceful restarts, all answered");
+    unlink $stop;
+    is_deeply(\@bad, [], "$what: $answered requests over three graceful restarts, all answered");
+    cmp_ok($answered, '>=', 1800, "$what: a load indeed");
+    my ($at_target) = grep { $_->{port} == port('MOCK_1') } @{mock_count()->{ports}};
+    is($at_target->{request}, $answered, "$what: the target received each once");
+    wait_until('statistics', sub { statistics() - $before >= $answered });
+    is(statistics() - $before, $answered, "$what: a statistics line for each");
 }
 
 # a stream outlives a restart

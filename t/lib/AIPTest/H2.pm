@@ -10,6 +10,7 @@ use IO::Socket::INET ();
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Protocol::HTTP2::Client ();
 use Protocol::HTTP2::Constants qw(const_name);
+use Scalar::Util qw(weaken);
 use Time::HiRes qw(time);
 
 use AIPTest::Client ();
@@ -20,7 +21,8 @@ sub new {
         or die "no connection to port $opt{port}: $!\n";
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
     my $self = bless {socket => $socket, timeout => $opt{timeout}}, $class;
-    $self->{h2} = Protocol::HTTP2::Client->new(keepalive => 1, on_error => sub { $self->{error} = const_name('errors', $_[0]) });
+    weaken(my $weak = $self); # else the connection would outlive its owner
+    $self->{h2} = Protocol::HTTP2::Client->new(keepalive => 1, on_error => sub { $weak->{error} = const_name('errors', $_[0]) });
     return $self;
 }
 
