@@ -5,7 +5,9 @@
 #include "aip/endpoint.h"
 #include "aip/observe.h"
 #include "aip/request.h"
+#include "aip/state.h"
 
+#include <ap_mpm.h>
 #include <apr_file_io.h>
 #include <apr_strings.h>
 #include <curl/curl.h>
@@ -67,7 +69,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
         return OK; /* the configuration is read a second time before anything starts */
     }
-    apr_status_t rv = aip_counters_create(pconf);
+    apr_status_t rv = aip_states_create(pconf, s);
     rv = rv ? rv : aip_endpoints_define(pconf, s);
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0003: cannot prepare the gateway");
@@ -88,9 +90,11 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
     apr_pool_cleanup_register(pchild, NULL, curl_done, apr_pool_cleanup_null);
+    aip_states_child_init(pchild, s);
     aip_statistics_init(pchild, s);
     aip_endpoints_init(pchild, s);
     aip_routers_init(pchild, s);
+    aip_exchange_init(pchild, s);
 }
 
 static void register_hooks(apr_pool_t *pool)
@@ -105,10 +109,12 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_check_config(aip_check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_open_logs(aip_statistics_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_status(aip_states_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, mod_proxy, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(aip_hook_translate_name, rewriters, NULL, APR_HOOK_FIRST);
     ap_hook_map_to_storage(aip_hook_map_to_storage, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_handler(aip_hook_handler, NULL, mod_proxy, APR_HOOK_FIRST);
+    ap_hook_handler(aip_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_log_transaction(aip_statistics_write, NULL, NULL, APR_HOOK_MIDDLE);
     aip_register_filters();

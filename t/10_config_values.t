@@ -50,7 +50,19 @@ my %of_location = (
     AIModelNameHeaderName => [['X-Kong-LLM-Model'], ['""'], 'that is not empty'],
     AIResponseStreaming => [[qw(allow deny always)], ['never'], 'allow deny always'],
     AIClientModel => [[qw(ignore strict)], ['loose'], 'ignore strict'],
-    AIBalancerAlgorithm => [[qw(round-robin semantic)], [qw(random consistent-hashing)], 'round-robin semantic'],
+    AIBalancerAlgorithm => [[qw(round-robin consistent-hashing least-connections lowest-usage lowest-latency priority semantic)], [qw(random ewma)], 'round-robin consistent-hashing least-connections lowest-usage lowest-latency priority semantic'],
+    AIBalancerMaxFails => [[0, 32767], [-1, 32768], 'from 0 to 32767'],
+    AIBalancerFailTimeout => [[1, 10000], [0, 'x'], 'from 1 to'],
+    AIBalancerCooldownMax => [[0, 60000], [-1], 'from 0'],
+    AIBalancerHashOnHeader => [['X-User'], ['""'], 'that is not empty'],
+    AIBalancerSlots => [[10, 65536], [9, 65537], 'from 10 to 65536'],
+    AIBalancerLatencyStrategy => [[qw(tpot e2e)], ['p99'], 'tpot e2e'],
+    AIBalancerTokensCountStrategy => [[qw(total-tokens prompt-tokens completion-tokens cost)], [qw(llm-accuracy total_tokens)], 'total-tokens prompt-tokens completion-tokens cost'],
+    AIBalancerUsageWindow => [[100, 60000], [99], 'from 100'],
+    AIBalancerShared => [[qw(off redis)], ['on'], 'off redis'],
+    AITimeoutFirstByte => [[0, 1], [-1], 'from 0'],
+    AITimeoutIdle => [[0, 1], [-1], 'from 0'],
+    AITimeoutTotal => [[0, 1], ['1s'], 'from 0'],
     AIBalancerRetries => [[0, 32767], [-1, 32768, 'many'], 'from 0 to 32767'],
     AIBalancerConnectTimeout => [[1, 2147483646], [0, 2147483647], 'from 1 to 2147483646'],
     AIBalancerReadTimeout => [[1], [0], 'from 1 to'],
@@ -177,8 +189,7 @@ refused(location("$_ \"{vault://env/PATH}\""), 2, qr/$_ takes no vault reference
 refused(inside('AIModelName "{vault://env/PATH}"'), 3, qr/AIModelName takes no vault reference/, 'AIModelName from a vault');
 
 # fields that are not implemented
-refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIBalancerSlots AIBalancerMaxFails AIBalancerHashOnHeader AIBalancerLatencyStrategy
-    AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes AIEmbeddingsAuthAzureUseManagedIdentity);
+refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes AIEmbeddingsAuthAzureUseManagedIdentity);
 refused(inside("$_ 10"), 3, qr/Invalid command '$_'/, $_) for qw(AIAuthAwsAccessKeyId AIAuthGcpServiceAccountJson AIModelOptionsAnthropicVersion
     AIModelOptionsLlama2Format AIModelOptionsEmbeddingsDimensions AIModelModelAlias);
 

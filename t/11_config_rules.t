@@ -232,4 +232,22 @@ for my $case (
 }
 my ($status, $out) = check_modules($t->(@openai, 'AIModelOptionsUpstreamUrl http://h/'), sub { grep { !/\bssl_module/ } @_ });
 is($status, 0, 'plain HTTP needs no mod_ssl') or diag($out);
+
+# failover that cannot happen is said, and does not stop the start
+my @two = (target('a', @openai), target('b', @openai));
+for my $case (
+    ['one target', ["AIBalancerFailoverCriteria http_503\n", target('a', @openai)], qr/check\.conf:2: AIBalancerFailoverCriteria has no effect: there is one target only/],
+    ['no retries', ["AIBalancerFailoverCriteria http_503\nAIBalancerRetries 0\n", @two], qr/has no effect: AIBalancerRetries is 0/],
+    ['non_idempotent alone', ["AIBalancerFailoverCriteria http_503 non_idempotent\n", @two], qr/non_idempotent has no effect without error, timeout or invalid_header/],
+    ['invalid_header alone', ["AIBalancerFailoverCriteria invalid_header\n", @two], qr/invalid_header has no effect without non_idempotent/],
+    ['a good list', ["AIBalancerFailoverCriteria error timeout http_503 non_idempotent\n", @two], undef],
+    ['the default', [target('a', @openai)], undef],
+) {
+    my ($what, $lines, $pattern) = @$case;
+    my $said = accepted($what, location(@$lines));
+    $pattern ? like($said, qr/AIP0011: .*$pattern/, "$what: said") : unlike($said, qr/AIP0011/, "$what: nothing to say");
+}
+refused('cost without prices', location("AIBalancerAlgorithm lowest-usage\nAIBalancerTokensCountStrategy cost\n", @two), 2,
+    qr/<AITarget a>: AIBalancerTokensCountStrategy cost needs AIModelOptionsInputCost and AIModelOptionsOutputCost/);
+refused('no header name', location("AIBalancerAlgorithm consistent-hashing\nAIBalancerHashOnHeader \"a b\"\n", @two), 2, qr/AIBalancerHashOnHeader 'a b' is no header name/);
 finish();

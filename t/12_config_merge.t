@@ -221,8 +221,11 @@ my %row = (
         sub { at($_[0])->header('X-LLM-Route') // 'none' }, 'axis:0 1', 'none'],
     AIBalancerRetries => [$fails, $two, 0, 1, sub { behave({times => -1, do => {status => 503}}); at($_[0]); scalar mock_requests() }, 1, 2],
     AIBalancerReadTimeout => ['', $two, 100, 350, sub { behave({do => {hang => $true}}); took(0.25, $_[0]) }, 'short', 'long'],
-    AIBalancerWriteTimeout => ["AIMaxRequestBodySize 10000000\n", $two, 100, 350,
-        sub { behave({do => {no_read => $true}}); took(0.3, $_[0], chat('x' x 9_000_000)) }, 'short', 'long'], # beyond all buffers
+    AIBalancerWriteTimeout => ["AIMaxRequestBodySize 10000000\n", $two, 100, 700,
+        sub { behave({do => {no_read => $true}}); took(0.5, $_[0], chat('x' x 9_000_000)) }, 'short', 'long'], # beyond all buffers
+    AITimeoutFirstByte => ['', $two, 100, 350, sub { behave({do => {hang => $true}}); took(0.25, $_[0]) }, 'short', 'long'],
+    AITimeoutIdle => ['', $two, 100, 350, sub { behave({do => {stream => {auto => 5, interval_ms => 4000}}}); took(0.25, $_[0], chat('x', stream => $true)) }, 'short', 'long'],
+    AITimeoutTotal => ['', $two, 100, 350, sub { behave({do => {hang => $true}}); took(0.25, $_[0]) }, 'short', 'long'],
     AIBalancerFailoverCriteria => ['', $two, 'http_503 non_idempotent', 'http_429',
         sub { my ($path) = @_; join ' ', map { behave({port => port('MOCK_1'), do => {status => $_}}); at($path)->{status} } 503, 429 }, '200 429', '503 200'],
     AIEmbeddingsAuthHeaderName => ["${remote}AIEmbeddingsAuthHeaderValue ours\n", $routes, 'X-A', 'X-B',
@@ -263,6 +266,9 @@ my %elsewhere = (
     AILlmFormat => 'it has one value',
     (map { $_ => 'below' } qw(AIBalancerConnectTimeout AIStateDir AIVectordbRedisConnectTimeout AIVectordbRedisSendTimeout
         AIVectordbRedisReadTimeout AIVectordbRedisKeepalivePoolSize AIVectordbRedisKeepaliveBacklog)),
+    (map { $_ => 'what it does shows in the state of a target, which is one for all: t/37_balance.t, t/38_health.t' } qw(AIBalancerMaxFails
+        AIBalancerFailTimeout AIBalancerCooldownMax AIBalancerHashOnHeader AIBalancerSlots AIBalancerLatencyStrategy AIBalancerTokensCountStrategy
+        AIBalancerUsageWindow AIBalancerShared)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),
 );
 my ($of_location) = slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /\A(.*?)^#<AITarget/ms;

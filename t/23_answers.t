@@ -100,7 +100,8 @@ for my $what (sort keys %framing) {
         is($r->{status}, 200, "body $what, $name");
         is(length $r->{body}, length $do->{body}, "body $what, $name: size");
         is(md5_hex($r->{body}), md5_hex($do->{body}), "body $what, $name: unchanged");
-        is($r->header('Content-Length'), $do->{chunked} || $do->{until_close} ? undef : length $do->{body}, "body $what, $name: length")
+        my $known = !($do->{chunked} || $do->{until_close}) || length $do->{body} <= 1 << 20; # what is held until it is whole
+        is($r->header('Content-Length'), $known ? length $do->{body} : undef, "body $what, $name: length")
             unless $name eq 'HTTP/2';
     });
 }

@@ -128,12 +128,13 @@ is($line->{ai}{proxy}{tried_targets}[0]{status}, 0, 'no answer: status 0');
 is($line->{ai}{proxy}{cut}, undef, 'no answer: nothing was cut');
 my $half = '{"model":"x","usage":{"prompt_tokens":1';
 for (
-    ['body', $chat, {body => $half . 'x' x 100, trickle => {bytes => 20, interval_ms => 60}, cut_after_bytes => length $half}, 'body-cut'],
+    ['body', $chat, {body => $half . 'x' x 100, trickle => {bytes => 20, interval_ms => 60}, cut_after_bytes => length $half}, undef],
     ['stream', {%$chat, stream => \1}, {stream => {events => [$events[1], 'x'], interval_ms => 5000}}, 'idle-timeout'],
 ) {
     my ($what, $body, $do, $cut) = @$_;
     ($line) = line_of('payloads', $body, $do);
-    is($line->{ai}{proxy}{cut}, $cut, "a cut $what: its outcome");
+    is($line->{ai}{proxy}{cut}, $cut, "a cut $what: whether the client saw it");
+    is($line->{ai}{proxy}{tried_targets}[0]{outcome}, $cut // 'body-cut', "a cut $what: its outcome");
     like($line->{ai}{proxy}{payload}{response}, $what eq 'body' ? qr/^\Q$half\E$/ : qr/caf/, "a cut $what: what there was of it");
 }
 

@@ -137,7 +137,7 @@ for my $scheme (sort keys %port) {
         is($c->post("/faults/$scheme", chat('hello'))->{status}, 200, "$scheme, $which: the next request is fine");
         for my $framing ({}, {chunked => $true}) {
             my $what = "$scheme, $which: a long body" . ($framing->{chunked} ? ' in chunks' : '') . ' that breaks off';
-            mock_behave({port => $port{$scheme}, do => {%$framing, body_size => 300_000, cut_after_bytes => 150_000}});
+            mock_behave({port => $port{$scheme}, do => {%$framing, body_size => 3_000_000, cut_after_bytes => 1_500_000}});
             my $begin = time;
             my $r     = $c->post("/faults/$scheme", chat('hello'));
             is($r->{status}, 200, $what);

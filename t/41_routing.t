@@ -168,11 +168,11 @@ for my $case (
 log_mark();
 ask('full', 'axis:7 1 and a secret word');
 my $line = log_wait('AIP0044');
-like($line, qr/threshold: nearest route '[^']+', distance [\d.]+, threshold 0\.5, 1 candidates/, 'one DEBUG line');
+like($line, qr/threshold: nearest route '[^']+', distance [\d.]+, threshold 0\.5, 1 routes/, 'one DEBUG line');
 is_deeply([log_lines('secret word')], [], 'no prompt in the log');
 log_mark();
 ask('full', '');
-like(log_wait('AIP0044'), qr/empty: nearest route '-'.*, threshold 0\.5, 1 candidates/, 'of a decision without distances');
+like(log_wait('AIP0044'), qr/empty: nearest route '-'.*, threshold 0\.5, 1 routes/, 'of a decision without distances');
 post('/routing-unset', chat('axis:0 0.9'));
-log_wait('AIP0044: match: .*, threshold none, 3 candidates');
+log_wait('AIP0044: match: .*, threshold none, 3 routes');
 finish();

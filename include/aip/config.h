@@ -15,6 +15,7 @@
 #include "aip/fields.h"
 #include "aip/model2vec.h"
 #include "aip/provider.h"
+#include "aip/vectordb.h"
 
 extern module AP_MODULE_DECLARE_DATA ai_proxy_adv_module;
 
@@ -25,6 +26,9 @@ typedef struct aip_target_t {
     const char *provider_name;
     const aip_provider_t *provider;
     aip_endpoint_t *endpoint;
+    aip_target_state_t *state;       /**< shared by all children */
+    _Atomic(apr_uint32_t) *by_child; /**< shared: how many of its requests in flight are whose */
+    const char *shared_id;           /**< what other machines know it by */
     int body_param; /**< index of its credential parameter among the chat's extra members, or -1 */
 } aip_target_t;
 
@@ -34,10 +38,13 @@ typedef struct aip_targets_t {
     aip_target_t **list;
     apr_array_header_t *array;            /**< behind list while the section is read */
     const char *where;                    /**< "file:line" of the first */
+    const char *path, *server;            /**< of the section, for states and status */
     aip_span_t extra[AIP_CHAT_EXTRA_MAX]; /**< names of body credentials */
     size_t n_extra;
     aip_routes_t *routes;
     aip_wheel_t *all, **by_route; /**< by_route: one per route */
+    int n_groups;
+    aip_wheel_t **groups; /**< targets of equal weight, by turn; the greatest weight first */
     volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
     volatile apr_uint32_t
         *store; /**< shared by all children: state of the vector store that was last logged */
@@ -98,6 +105,9 @@ int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, ser
 
 /** Directory of a local embedding model: an absolute path, or a name below the installed models. */
 const char *aip_model_dir(const char *name, apr_pool_t *pool);
+
+/** The Redis of a section's AIVectordbRedis directives; strings are the section's. */
+aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *pool);
 
 /** Merges what the section at a vector's module slot would be at request time. */
 static inline const aip_dir_conf_t *aip_dir_conf(const request_rec *r)

@@ -50,11 +50,12 @@ void aip_backend_register(void);
 typedef struct aip_backend_t aip_backend_t;
 
 /**
- * Takes a live connection from the pool or connects. Blocks up to the endpoint's connect_timeout.
- * @param outcome  out on failure: AIP_OUTCOME_CONNECT, _CONNECT_TIMEOUT or _TLS
- * @return NULL on failure (logged by mod_proxy)
+ * Takes a live connection from the pool or connects. Blocks up to the endpoint's connect_timeout
+ * and the deadline (absolute, 0: none); only the look-up of a host name knows neither.
+ * @param outcome  out on failure: AIP_OUTCOME_CONNECT, _CONNECT_TIMEOUT, _TLS, _TOTAL_TIMEOUT or
+ * _CLIENT_GONE
  */
-aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint,
+aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint, apr_time_t deadline,
                                 aip_outcome_e *outcome);
 
 /** What the exchange reads and writes through; it also watches the client of `r`. */

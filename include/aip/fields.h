@@ -61,6 +61,10 @@ typedef struct aip_prompt_rule_t {
     "error|timeout|invalid_header|http_403|http_404|http_429|http_500|http_502|http_503|http_504|" \
     "non_idempotent"
 
+#define AIP_WORDS_ALGORITHMS                                                                       \
+    "round-robin|consistent-hashing|least-connections|lowest-usage|lowest-latency|priority|"       \
+    "semantic"
+
 // clang-format off
 #define AIP_LOCATION_FIELDS(X) \
 X(FLAG, enabled, "AIProxy", "-", "Off", 0, 0, NULL, 0, \
@@ -77,8 +81,8 @@ X(ENUM, response_streaming, "AIResponseStreaming", "response_streaming", "allow"
   "allow: the client decides; deny: \"stream\": true is answered with 400; always: every answer is streamed.") \
 X(ENUM, client_model, "AIClientModel", "-", "ignore", 0, 0, "ignore|strict", 0, \
   "What a client's \"model\" means: ignore routes whatever it says; strict refuses another name than the target's, as Kong does.") \
-X(ENUM, balancer_algorithm, "AIBalancerAlgorithm", "balancer.algorithm", "round-robin", 0, 0, "round-robin|semantic", 0, \
-  "How targets are ordered for a request: by weight, or by the distance of their description to the prompt.") \
+X(ENUM, balancer_algorithm, "AIBalancerAlgorithm", "balancer.algorithm", "round-robin", 0, 0, AIP_WORDS_ALGORITHMS, 0, \
+  "How targets are ordered for a request: by turn, by a header's hash, by requests in flight, by measured latency, by recent usage, by groups of equal weight, or by the distance of their description to the prompt.") \
 X(INT, balancer_retries, "AIBalancerRetries", "balancer.retries", "5", 0, 32767, NULL, 0, \
   "Further targets that may be tried after the first one failed.") \
 X(INT, balancer_connect_timeout, "AIBalancerConnectTimeout", "balancer.connect_timeout", "60000", 1, AIP_MS_MAX, NULL, 0, \
@@ -89,6 +93,30 @@ X(INT, balancer_write_timeout, "AIBalancerWriteTimeout", "balancer.write_timeout
   "Milliseconds between two writes to a target.") \
 X(SET, balancer_failover_criteria, "AIBalancerFailoverCriteria", "balancer.failover_criteria", "error timeout", 0, 0, AIP_WORDS_CRITERIA, 0, \
   "Outcomes after which the next target is tried. error, timeout and invalid_header move on after the request was sent only together with non_idempotent, because the first target may have billed it; before that, and for listed statuses, always.") \
+X(INT, balancer_max_fails, "AIBalancerMaxFails", "balancer.max_fails", "0", 0, 32767, NULL, 0, \
+  "Failures after which a target is ejected for AIBalancerFailTimeout; 0: never. What counts: error, timeout and invalid_header always, listed statuses but for 403 and 404.") \
+X(INT, balancer_fail_timeout, "AIBalancerFailTimeout", "balancer.fail_timeout", "10000", 1, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds that a target stays ejected before one request probes it, and after which a success forgets earlier failures.") \
+X(INT, balancer_cooldown_max, "AIBalancerCooldownMax", "-", "60000", 0, AIP_MS_MAX, NULL, 0, \
+  "Longest pause in milliseconds that a target is given when it asks for one (Retry-After, retry-after-ms, x-ratelimit-reset-*, no quota left), while others take its requests; 0: none.") \
+X(STR, balancer_hash_on_header, "AIBalancerHashOnHeader", "balancer.hash_on_header", "X-Kong-LLM-Request-ID", 0, 0, NULL, 0, \
+  "Request header whose value chooses the target with consistent-hashing; requests without it go by turn.") \
+X(INT, balancer_slots, "AIBalancerSlots", "balancer.slots", "10000", 10, 65536, NULL, 0, \
+  "Slots of the ring of consistent-hashing.") \
+X(ENUM, balancer_latency_strategy, "AIBalancerLatencyStrategy", "balancer.latency_strategy", "tpot", 0, 0, "tpot|e2e", 0, \
+  "What lowest-latency compares: the time per output token, or the whole time of an answer.") \
+X(ENUM, balancer_tokens_count_strategy, "AIBalancerTokensCountStrategy", "balancer.tokens_count_strategy", "total-tokens", 0, 0, "total-tokens|prompt-tokens|completion-tokens|cost", 0, \
+  "What lowest-usage compares; cost needs AIModelOptionsInputCost and AIModelOptionsOutputCost in each target.") \
+X(INT, balancer_usage_window, "AIBalancerUsageWindow", "-", "60000", 100, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds in which usage fades to 1/e for lowest-usage.") \
+X(ENUM, balancer_shared, "AIBalancerShared", "-", "off", 0, 0, "off|redis", 0, \
+  "redis: usage and latency of the targets are exchanged with other machines through the Redis that AIVectordbRedisHost and its sisters name, in the background.") \
+X(INT, timeout_first_byte, "AITimeoutFirstByte", "-", "0", 0, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds from the end of the request to the first byte of a target's answer; 0: AIBalancerReadTimeout alone.") \
+X(INT, timeout_idle, "AITimeoutIdle", "-", "0", 0, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds between two complete events of a stream; 0: AIBalancerReadTimeout alone.") \
+X(INT, timeout_total, "AITimeoutTotal", "-", "0", 0, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds for a request as a whole, all attempts included; 0: no limit. What cannot end in time is not begun.") \
 X(STR, embeddings_auth_header_name, "AIEmbeddingsAuthHeaderName", "embeddings.auth.header_name", NULL, 0, 0, NULL, AIP_F_VAULT, \
   "Name of the header that carries the embeddings provider's credential.") \
 X(STR, embeddings_auth_header_value, "AIEmbeddingsAuthHeaderValue", "embeddings.auth.header_value", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
@@ -258,7 +286,16 @@ typedef enum aip_client_model_e {
     AIP_CLIENT_MODEL_IGNORE,
     AIP_CLIENT_MODEL_STRICT
 } aip_client_model_e;
-typedef enum aip_algorithm_e { AIP_ALGORITHM_ROUND_ROBIN, AIP_ALGORITHM_SEMANTIC } aip_algorithm_e;
+typedef enum aip_algorithm_e {
+    AIP_ALGORITHM_ROUND_ROBIN,
+    AIP_ALGORITHM_CONSISTENT_HASHING,
+    AIP_ALGORITHM_LEAST_CONNECTIONS,
+    AIP_ALGORITHM_LOWEST_USAGE,
+    AIP_ALGORITHM_LOWEST_LATENCY,
+    AIP_ALGORITHM_PRIORITY,
+    AIP_ALGORITHM_SEMANTIC
+} aip_algorithm_e;
+typedef enum aip_shared_e { AIP_SHARED_OFF, AIP_SHARED_REDIS } aip_shared_e;
 typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
 typedef enum aip_embedder_e {
     AIP_EMBEDDER_OPENAI,

@@ -95,7 +95,10 @@ typedef struct aip_http1_limits_t {
     apr_interval_time_t write_timeout; /**< between two writes that made progress */
     apr_interval_time_t read_timeout;  /**< until the head is complete, then between two reads that
                                           brought something */
+    apr_interval_time_t first_byte;    /**< until the first byte of the head, 0 = read_timeout */
     apr_time_t deadline;               /**< absolute, 0 = none */
+    const apr_time_t *idle_until; /**< a further limit for the body, moved by the sink: absolute, 0
+                                     = none; or NULL */
 } aip_http1_limits_t;
 
 typedef struct aip_http1_result_t {

@@ -17,4 +17,7 @@ int aip_statistics_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 /** log_transaction: writes the line of a request, if its target asks for one. */
 int aip_statistics_write(request_rec *r);
 
+/** SetHandler ai-status: the state of all targets as JSON; POST drains and resumes them. */
+int aip_status_handler(request_rec *r);
+
 #endif

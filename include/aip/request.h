@@ -16,6 +16,7 @@ typedef struct aip_attempt_t {
     aip_outcome_e outcome;
     int status;               /**< the upstream's, 0: none came */
     apr_interval_time_t took; /**< until the outcome was known */
+    bool no_quota;            /**< the target said that the account has none left */
 } aip_attempt_t;
 
 /** What the observe stage needs to know about the answer; filled by upstream/. */
@@ -36,6 +37,7 @@ typedef struct aip_request_t {
     request_rec *r;
     const aip_dir_conf_t *conf;
     apr_time_t start;
+    apr_time_t deadline; /**< AITimeoutTotal; 0: none */
     aip_error_t error;
 
     aip_span_t body; /**< request: what the client sent */
@@ -48,6 +50,7 @@ typedef struct aip_request_t {
         apr_interval_time_t embed_took, search_took;
         bool truncated, degraded;
         const char *failure; /**< code of what went wrong, or NULL */
+        int preferred;       /**< target that goes before the ranking, or -1 */
     } route;
 
     aip_candidates_t candidates;
@@ -82,13 +85,15 @@ apr_status_t aip_request_check(aip_request_t *req, aip_error_t *err);
 /** Writes an error as the whole answer. @return OK */
 int aip_respond_error(request_rec *r, const aip_error_t *error);
 
-/** Fills req->candidates. Errors: no target within the threshold, AIRouteOnFailure fail. */
+/** Ranks the routes of a gateway that routes by meaning. Errors: no target within the threshold,
+ * AIRouteOnFailure fail. */
 apr_status_t aip_route_stage(aip_request_t *req, aip_error_t *err);
+
+/** Fills req->candidates, by the algorithm and by health. Errors: all targets are cooling down or
+ * drained. */
+apr_status_t aip_balance_stage(aip_request_t *req, aip_error_t *err);
 
 /** child_init: starts the routers of all checked gateways. */
 void aip_routers_init(apr_pool_t *pchild, server_rec *s);
-
-/** post_config: counters shared by all children. */
-apr_status_t aip_counters_create(apr_pool_t *pconf);
 
 #endif

@@ -18,7 +18,10 @@ typedef struct aip_answer_t {
     aip_span_t model;         /**< raw JSON string, data NULL when absent */
     aip_span_t finish_reason; /**< raw, of the first choice */
     aip_span_t
-        content; /**< raw JSON string of choices[0].message.content or choices[0].delta.content */
+        content;   /**< raw JSON string of choices[0].message.content or choices[0].delta.content */
+    bool speaks;   /**< the first choice's delta brings content: text, a tool call, reasoning, a
+                      refusal, sound; or the choice ends */
+    bool is_chunk; /**< choices is an array, be it empty */
     bool has_choices; /**< choices is a non-empty array */
     bool has_usage;   /**< usage is an object */
     bool has_error;   /**< a top-level member "error" that is not null */

@@ -89,3 +89,31 @@ void aip_candidates_ranked(const aip_decision_t *decision, aip_wheel_t *const *w
         aip_wheel_append(wheels[route], ticks[route], candidates);
     }
 }
+
+void aip_candidates_filter(aip_candidates_t *candidates, const aip_availability_e *availability)
+{
+    int *t = candidates->targets, n = 0;
+    for (int i = 0; i < candidates->n; i++) {
+        if (availability[t[i]] <= AIP_EJECTED) {
+            t[n++] = t[i];
+        }
+    }
+    candidates->n = candidates->healthy = n;
+    for (int i = 0; i < candidates->healthy;) {
+        if (availability[t[i]] == AIP_EJECTED) {
+            aip_candidates_defer(candidates, i);
+        } else {
+            i++;
+        }
+    }
+}
+
+void aip_candidates_defer(aip_candidates_t *candidates, int i)
+{
+    int *t = candidates->targets, target = t[i];
+    for (; i + 1 < candidates->n; i++) {
+        t[i] = t[i + 1];
+    }
+    t[i] = target;
+    candidates->healthy--;
+}

@@ -285,6 +285,62 @@ static void check_semantic(check_t *check)
     }
 }
 
+static void __attribute__((format(printf, 2, 3))) warn(const check_t *check, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_WARNING, 0, check->section->server,
+                 "AIP0011: %s: %s", check->section->where, apr_pvsprintf(check->pool, fmt, args));
+    va_end(args);
+}
+
+/* Criteria that the operator wrote and that can have no effect: failover that silently does not
+ * happen. */
+static void check_criteria(const check_t *check)
+{
+    const aip_location_fields_t *f = &check->conf->f;
+    unsigned ambiguous = AIP_CRITERION_ERROR | AIP_CRITERION_TIMEOUT | AIP_CRITERION_INVALID_HEADER;
+    unsigned criteria = f->balancer_failover_criteria;
+    if (!check->section->dir->f.set[AIP_L_balancer_failover_criteria]) {
+        return; /* said for many sections, it need not be of use in each */
+    }
+    if (check->conf->targets->n == 1) {
+        warn(check, "AIBalancerFailoverCriteria has no effect: there is one target only");
+    } else if (f->balancer_retries == 0) {
+        warn(check, "AIBalancerFailoverCriteria has no effect: AIBalancerRetries is 0");
+    } else if (criteria & AIP_CRITERION_NON_IDEMPOTENT && !(criteria & ambiguous)) {
+        warn(check,
+             "AIBalancerFailoverCriteria non_idempotent has no effect without error, timeout or "
+             "invalid_header; listed statuses move on anyway");
+    } else if (criteria & AIP_CRITERION_INVALID_HEADER &&
+               !(criteria & AIP_CRITERION_NON_IDEMPOTENT)) {
+        warn(check, "AIBalancerFailoverCriteria invalid_header has no effect without "
+                    "non_idempotent: the request has always been sent by then");
+    }
+}
+
+static void check_balancer(check_t *check)
+{
+    const aip_location_fields_t *f = &check->conf->f;
+    const aip_targets_t *targets = check->conf->targets;
+    bool by_cost = f->balancer_algorithm == AIP_ALGORITHM_LOWEST_USAGE &&
+                   f->balancer_tokens_count_strategy == AIP_USAGE_COST;
+    for (int i = 0; by_cost && i < targets->n; i++) {
+        const aip_target_fields_t *t = &targets->list[i]->f;
+        if (!t->set[AIP_T_input_cost] || !t->set[AIP_T_output_cost]) {
+            complain(check,
+                     "<AITarget %s>: AIBalancerTokensCountStrategy cost needs "
+                     "AIModelOptionsInputCost and AIModelOptionsOutputCost in each target",
+                     targets->list[i]->name);
+        }
+    }
+    if (!aip_header_name_ok(f->balancer_hash_on_header)) {
+        complain(check, "AIBalancerHashOnHeader '%s' is no header name",
+                 f->balancer_hash_on_header);
+    }
+    check_criteria(check);
+}
+
 /* Targets of one section may be reached through several; the shortest patience counts. */
 static void apply_timeouts(const aip_dir_conf_t *conf)
 {
@@ -326,6 +382,7 @@ static void check_section(check_t *check)
         complain(check, "AIModelNameHeaderName '%s' is no header name",
                  conf->f.model_name_header_name);
     }
+    check_balancer(check);
     if (conf->f.balancer_algorithm == AIP_ALGORITHM_SEMANTIC) {
         check_semantic(check);
     }
@@ -378,6 +435,31 @@ static aip_dir_conf_t *effective(const aip_section_t *section, apr_pool_t *pool)
     return conf;
 }
 
+static int heaviest_below(const int *weights, int n, int limit)
+{
+    int heaviest = 0;
+    for (int i = 0; i < n; i++) {
+        heaviest = weights[i] < limit && weights[i] > heaviest ? weights[i] : heaviest;
+    }
+    return heaviest;
+}
+
+static void make_groups(aip_targets_t *targets, const int *weights, apr_pool_t *pool)
+{
+    int *members = apr_pcalloc(pool, (apr_size_t)targets->n * sizeof(int));
+    int weight = heaviest_below(weights, targets->n, INT_MAX);
+    targets->groups = apr_pcalloc(pool, (apr_size_t)targets->n * sizeof *targets->groups);
+    for (; weight > 0; weight = heaviest_below(weights, targets->n, weight)) {
+        int n = 0;
+        for (int i = 0; i < targets->n; i++) {
+            if (weights[i] == weight) {
+                members[n++] = i;
+            }
+        }
+        targets->groups[targets->n_groups++] = aip_wheel_create(members, n, weights, pool);
+    }
+}
+
 static void finish_targets(aip_targets_t *targets, apr_pool_t *pool)
 {
     aip_route_source_t *sources = apr_pcalloc(pool, (apr_size_t)targets->n * sizeof *sources);
@@ -397,6 +479,7 @@ static void finish_targets(aip_targets_t *targets, apr_pool_t *pool)
         const aip_route_t *route = &targets->routes->routes[i];
         targets->by_route[i] = aip_wheel_create(route->targets, route->n_targets, weights, pool);
     }
+    make_groups(targets, weights, pool);
 }
 
 int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)

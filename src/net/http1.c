@@ -101,6 +101,11 @@ static void enter(exchange_t *x, phase_e phase)
     x->since = 0;
 }
 
+static apr_time_t earlier(apr_time_t a, apr_time_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Time until the nearest limit, and the outcome when it passes. A response that is being drained is
  * withheld however that ends, and its clock runs from the head on: bytes do not restart it. */
 static apr_interval_time_t time_left(exchange_t *x, aip_outcome_e *late)
@@ -117,10 +122,16 @@ static apr_interval_time_t time_left(exchange_t *x, aip_outcome_e *late)
         break;
     case PHASE_HEAD:
         end = x->since + x->limits->read_timeout;
+        if (x->limits->first_byte && x->result->received == 0) {
+            end = earlier(end, x->since + x->limits->first_byte);
+        }
         *late = AIP_OUTCOME_FIRST_BYTE_TIMEOUT;
         break;
     case PHASE_BODY:
         end = x->since + x->limits->read_timeout;
+        if (x->limits->idle_until && *x->limits->idle_until) {
+            end = earlier(end, *x->limits->idle_until);
+        }
         *late = AIP_OUTCOME_IDLE_TIMEOUT;
         break;
     case PHASE_DRAIN:

@@ -229,16 +229,11 @@ static json_t *semantic(const aip_request_t *req, const aip_target_t *target)
     return s;
 }
 
-static json_t *proxy_object(aip_request_t *req, const aip_target_t *target)
+static json_t *proxy_object(const aip_request_t *req, const aip_target_t *target)
 {
     const aip_answered_t *a = &req->answered;
     apr_interval_time_t latency = apr_time_now() - req->start;
     json_t *proxy = json_object();
-    aip_answer_t answer;
-    if (!a->stream && a->payload.data &&
-        aip_answer_read(a->payload, &answer, &req->answered.usage) && answer.model.data) {
-        req->answered.response_model = aip_json_string(answer.model, req->r->pool);
-    }
     json_object_set_new(proxy, "meta", meta(req, target, latency));
     json_object_set_new(proxy, "usage", usage(req, target, latency));
     if (target->f.logging_log_payloads) {

@@ -83,6 +83,28 @@ static void read_usage(aip_span_t json, aip_usage_t *usage)
     }
 }
 
+/* What a delta may hold beside the role. */
+static bool brings_content(aip_span_t delta)
+{
+    static const aip_span_t names[] = {
+        NAME("content"), NAME("tool_calls"),        NAME("function_call"),
+        NAME("refusal"), NAME("reasoning_content"), NAME("reasoning"),
+        NAME("audio"),   NAME("reasoning_details"),
+    };
+    aip_json_member_t m[8];
+    bool brings = false;
+
+    if (aip_json_type(delta) != '{' || !find(delta, names, 8, m)) {
+        return false;
+    }
+    for (size_t i = 0; i < 8; i++) {
+        char type = aip_json_type(m[i].value);
+        bool empty = (type == '"' || type == '[') && m[i].value.len <= 2;
+        brings = brings || (type && type != 'n' && !empty);
+    }
+    return brings;
+}
+
 static void read_choice(aip_span_t choice, aip_answer_t *answer)
 {
     static const aip_span_t names[] = {NAME("finish_reason"), NAME("message"), NAME("delta")};
@@ -93,6 +115,7 @@ static void read_choice(aip_span_t choice, aip_answer_t *answer)
         return;
     }
     answer->finish_reason = string_or_none(m[0].value);
+    answer->speaks = answer->finish_reason.data || brings_content(m[2].value);
     for (size_t i = 1; i < 3 && !answer->content.data; i++) {
         if (aip_json_type(m[i].value) == '{' && find(m[i].value, &content, 1, &text)) {
             answer->content = string_or_none(text.value);
@@ -113,8 +136,8 @@ bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
         return false;
     }
     answer->model = string_or_none(m[0].value);
-    answer->has_choices =
-        aip_json_type(m[1].value) == '[' && aip_json_array_next(m[1].value, &cursor, &choice);
+    answer->is_chunk = aip_json_type(m[1].value) == '[';
+    answer->has_choices = answer->is_chunk && aip_json_array_next(m[1].value, &cursor, &choice);
     if (answer->has_choices) {
         read_choice(choice, answer);
     }

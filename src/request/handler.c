@@ -82,6 +82,9 @@ static aip_request_t *create(request_rec *r, const aip_dir_conf_t *conf)
     aip_request_t *req = apr_pcalloc(r->pool, sizeof *req);
     *req = (aip_request_t){
         .r = r, .conf = conf, .start = r->request_time, .answered.usage = AIP_USAGE_UNKNOWN};
+    if (conf->f.timeout_total) {
+        req->deadline = req->start + apr_time_from_msec(conf->f.timeout_total);
+    }
     req->route.decision =
         (aip_decision_t){.reason = AIP_REASON_NONE, .nearest = -1, .distance = -1};
     ap_set_module_config(r->request_config, &ai_proxy_adv_module, req);
@@ -107,7 +110,7 @@ static int answer(aip_request_t *req)
         return DECLINED;
     }
     /* 4. the candidates */
-    if (aip_route_stage(req, err) != APR_SUCCESS) {
+    if (aip_route_stage(req, err) != APR_SUCCESS || aip_balance_stage(req, err) != APR_SUCCESS) {
         return req->r->connection->aborted ? DONE : DECLINED;
     }
     if (!check_model(req, err)) {

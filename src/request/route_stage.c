@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The routing stage: from the chat to the candidate list. One call per request, in its thread. */
+/* The routing stage: from the chat to the ranking of routes. One call per request, in its thread.
+ */
 #include "routers.h"
 
 #include "aip/upstream.h"
 
-#include <apr_atomic.h>
 #include <apr_strings.h>
 #include <http_log.h>
 
@@ -65,8 +65,7 @@ static apr_status_t on_failure(aip_request_t *req, const aip_error_t *cause, aip
     aip_decide_catchall(targets->routes, AIP_REASON_FAILURE, &req->route.decision, req->r->pool);
     for (int i = 0; strcmp(action, "catchall") != 0 && i < targets->n; i++) {
         if (strcmp(targets->list[i]->name, action) == 0) {
-            req->candidates.targets[req->candidates.n++] =
-                i; /* the catch-all follows, should it fail */
+            req->route.preferred = i; /* the catch-all follows, should it fail */
         }
     }
     return APR_SUCCESS;
@@ -114,11 +113,11 @@ static void log_decision(const aip_request_t *req)
     const aip_location_fields_t *f = &req->conf->f;
     ap_log_rerror(
         APLOG_MARK, APLOG_DEBUG, 0, req->r,
-        "AIP0044: %s: nearest route '%s', distance %.4f, threshold %s, %d candidates, embedding "
+        "AIP0044: %s: nearest route '%s', distance %.4f, threshold %s, %d routes, embedding "
         "%" APR_TIME_T_FMT " us, search %" APR_TIME_T_FMT " us%s",
         aip_reason_name(d->reason), d->nearest >= 0 ? routes->routes[d->nearest].description : "-",
         (double)d->distance, f->set[AIP_L_vectordb_threshold] ? f->vectordb_threshold.json : "none",
-        req->candidates.n, req->route.embed_took, req->route.search_took,
+        d->n, req->route.embed_took, req->route.search_took,
         req->route.degraded ? ", from the mirror" : "");
 }
 
@@ -140,40 +139,16 @@ static apr_status_t no_route(const aip_request_t *req, aip_error_t *err)
                          (double)d->distance, f->vectordb_threshold.json);
 }
 
-/* One tick of every wheel that this request turns. */
-static void add_ranked(aip_request_t *req)
-{
-    const aip_targets_t *targets = req->conf->targets;
-    const aip_decision_t *d = &req->route.decision;
-    apr_uint32_t *ticks = apr_pcalloc(req->r->pool, (apr_size_t)targets->routes->n * sizeof *ticks);
-    if (d->n) {
-        int first = d->ranked[0].route;
-        ticks[first] = apr_atomic_inc32(&targets->ticks[first]);
-    }
-    aip_candidates_t ranked = {
-        .targets = apr_pcalloc(req->r->pool, (apr_size_t)(targets->n + 1) * sizeof(int))};
-    aip_candidates_ranked(d, targets->by_route, ticks, &ranked);
-    for (int i = 0; i < ranked.n; i++) {
-        if (req->candidates.n == 0 || ranked.targets[i] != req->candidates.targets[0]) {
-            req->candidates.targets[req->candidates.n++] = ranked.targets[i];
-        }
-    }
-}
-
 apr_status_t aip_route_stage(aip_request_t *req, aip_error_t *err)
 {
-    const aip_targets_t *targets = req->conf->targets;
-    req->candidates.targets = apr_pcalloc(req->r->pool, (apr_size_t)(targets->n + 1) * sizeof(int));
-    if (req->conf->f.balancer_algorithm == AIP_ALGORITHM_ROUND_ROBIN) {
-        aip_wheel_append(targets->all, apr_atomic_inc32(&targets->ticks[targets->routes->n]),
-                         &req->candidates);
+    req->route.preferred = -1;
+    if (req->conf->f.balancer_algorithm != AIP_ALGORITHM_SEMANTIC) {
         return APR_SUCCESS;
     }
     apr_status_t rv = decide(req, err);
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    add_ranked(req);
     log_decision(req);
-    return req->candidates.n ? APR_SUCCESS : no_route(req, err);
+    return req->route.decision.n || req->route.preferred >= 0 ? APR_SUCCESS : no_route(req, err);
 }

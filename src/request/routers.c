@@ -72,30 +72,6 @@ static void log_line(void *baton, aip_log_level_e level, const char *message)
     ap_log_error(APLOG_MARK, (int)level, 0, (server_rec *)baton, "%s", message);
 }
 
-static aip_redis_conf_t *redis_conf(const aip_location_fields_t *f, apr_pool_t *pool)
-{
-    aip_redis_conf_t *redis = apr_pcalloc(pool, sizeof *redis);
-    *redis = (aip_redis_conf_t){
-        .host = f->vectordb_redis_host,
-        .port = (int)f->vectordb_redis_port,
-        .username = f->vectordb_redis_username,
-        .password = f->vectordb_redis_password,
-        .database = (int)f->vectordb_redis_database,
-        .connect_timeout = (int)f->vectordb_redis_connect_timeout,
-        .send_timeout = (int)f->vectordb_redis_send_timeout,
-        .read_timeout = (int)f->vectordb_redis_read_timeout,
-        .pool_size = (int)f->vectordb_redis_keepalive_pool_size,
-        .backlog = f->set[AIP_L_vectordb_redis_keepalive_backlog]
-                       ? (int)f->vectordb_redis_keepalive_backlog
-                       : -1,
-        .ssl = f->vectordb_redis_ssl,
-        .ssl_verify = f->vectordb_redis_ssl_verify,
-        .server_name = f->vectordb_redis_server_name,
-        .proxied = f->vectordb_redis_connection_is_proxied,
-    };
-    return redis;
-}
-
 static bool send_dimensions(const aip_location_fields_t *f)
 {
     return f->embeddings_send_dimensions == AIP_DIMENSIONS_ON ||
@@ -175,7 +151,7 @@ static entry_t *start_router(const aip_dir_conf_t *conf, const char *where, serv
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, server, "AIP0040: %s: cannot route by meaning: %s",
                      where, error);
     } else {
-        rc.redis = f->vectordb_strategy == AIP_STRATEGY_REDIS ? redis_conf(f, routers.pool) : NULL;
+        rc.redis = f->vectordb_strategy == AIP_STRATEGY_REDIS ? aip_redis_conf_of(f, routers.pool) : NULL;
         apr_status_t rv = aip_router_create(&entry->public.router, &rc, routers.pool);
         if (rv != APR_SUCCESS) {
             ap_log_error(APLOG_MARK, APLOG_ERR, rv, server, "AIP0041: %s: cannot start the router",

@@ -1,50 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The attempt loop: candidate after candidate until one is committed. Decides what an outcome means
- * for the next one; a paid POST that may have been acted upon goes to a second target only where
- * the operator said non_idempotent. */
-#include "sink.h"
+/* The attempt loop: candidate after candidate until one is committed. What an outcome means is
+ * decided in judge.c, what the client gets in the end in last_word.c. */
+#include "aip/state.h"
+#include "judge.h"
+#include "last_word.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
-
-static unsigned outcome_criterion(aip_outcome_e outcome)
-{
-    switch (outcome) {
-    case AIP_OUTCOME_CONNECT:
-    case AIP_OUTCOME_TLS:
-    case AIP_OUTCOME_DROP:
-    case AIP_OUTCOME_BODY_CUT:
-        return AIP_CRITERION_ERROR;
-    case AIP_OUTCOME_CONNECT_TIMEOUT:
-    case AIP_OUTCOME_WRITE_TIMEOUT:
-    case AIP_OUTCOME_FIRST_BYTE_TIMEOUT:
-    case AIP_OUTCOME_IDLE_TIMEOUT:
-        return AIP_CRITERION_TIMEOUT;
-    case AIP_OUTCOME_INVALID_HEADER:
-        return AIP_CRITERION_INVALID_HEADER;
-    case AIP_OUTCOME_OK:
-    case AIP_OUTCOME_TOTAL_TIMEOUT:
-    case AIP_OUTCOME_CLIENT_GONE:
-    case AIP_OUTCOME_WITHHELD:
-    case AIP_OUTCOME_STOPPED:
-        break;
-    }
-    return 0;
-}
-
-static bool may_move_on(const aip_request_t *req, const aip_http1_result_t *result)
-{
-    unsigned criteria = req->conf->f.balancer_failover_criteria;
-    if (result->outcome == AIP_OUTCOME_WITHHELD) {
-        return true;
-    }
-    if (!(outcome_criterion(result->outcome) & criteria)) {
-        return false;
-    }
-    return result->written == 0 || (criteria & AIP_CRITERION_NON_IDEMPOTENT);
-}
 
 static aip_span_t int_json(bool set, apr_int64_t value, apr_pool_t *pool)
 {
@@ -70,7 +34,7 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
         .top_k = int_json(f->set[AIP_T_top_k], f->top_k, pool),
         .max_tokens_name = (aip_max_tokens_e)f->max_tokens_name,
         .force_stream = req->conf->f.response_streaming == AIP_STREAMING_ALWAYS,
-        .want_usage = f->logging_log_statistics,
+        .want_usage = aip_sink_wants_usage(req, target),
         .drop_stream_options = target->provider->drop_stream_options,
         .extra_index = target->body_param,
         .extra_keep = f->auth_allow_override && !redacted,
@@ -83,6 +47,18 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
     return aip_chat_build(&req->chat, &options, pool);
 }
 
+/* A handshake that failed because its time was over. */
+static aip_outcome_e tls_outcome(const aip_request_t *req, const aip_target_t *target,
+                                 apr_time_t start)
+{
+    apr_time_t now = apr_time_now();
+    if (req->deadline && now >= req->deadline) {
+        return AIP_OUTCOME_TOTAL_TIMEOUT;
+    }
+    return now - start >= target->endpoint->connect_timeout ? AIP_OUTCOME_CONNECT_TIMEOUT
+                                                            : AIP_OUTCOME_TLS;
+}
+
 /* One exchange on one connection. */
 static void exchange(aip_request_t *req, const aip_target_t *target,
                      const aip_http1_request_t *request, aip_sink_state_t *state,
@@ -90,10 +66,14 @@ static void exchange(aip_request_t *req, const aip_target_t *target,
 {
     const aip_location_fields_t *f = &req->conf->f;
     aip_http1_limits_t limits = {.write_timeout = apr_time_from_msec(f->balancer_write_timeout),
-                                 .read_timeout = apr_time_from_msec(f->balancer_read_timeout)};
+                                 .read_timeout = apr_time_from_msec(f->balancer_read_timeout),
+                                 .first_byte = apr_time_from_msec(f->timeout_first_byte),
+                                 .deadline = req->deadline,
+                                 .idle_until = &state->idle_until};
     aip_http1_sink_t sink = aip_sink_functions(state);
     *result = (aip_http1_result_t){0};
-    aip_backend_t *backend = aip_backend_open(req->r, target->endpoint, &result->outcome);
+    aip_backend_t *backend =
+        aip_backend_open(req->r, target->endpoint, req->deadline, &result->outcome);
     *reused = false;
     if (!backend) {
         return;
@@ -104,32 +84,36 @@ static void exchange(aip_request_t *req, const aip_target_t *target,
     aip_http1_exchange(aip_backend_conn(backend), request, &limits, &sink, result, req->r->pool);
     if (state->failed) { /* that is why it stopped */
         result->outcome = AIP_OUTCOME_CLIENT_GONE;
-    }
-    if (result->outcome == AIP_OUTCOME_TLS &&
-        apr_time_now() - start >= target->endpoint->connect_timeout) {
-        result->outcome = AIP_OUTCOME_CONNECT_TIMEOUT;
+    } else if (state->withheld && result->outcome == AIP_OUTCOME_STOPPED) { /* an error event */
+        result->outcome = AIP_OUTCOME_WITHHELD;
+        result->complete = true;
+    } else if (result->outcome == AIP_OUTCOME_TLS) {
+        result->outcome = tls_outcome(req, target, start);
     }
     aip_backend_close(backend, result->reusable);
 }
 
-static void attempt(aip_request_t *req, const aip_target_t *target, aip_sink_state_t *state,
-                    aip_http1_result_t *result)
+static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
+                              aip_sink_state_t *state, aip_http1_result_t *result)
 {
     aip_span_t body = build_body(req, target, false);
     aip_http1_request_t request = {.head = aip_request_head(req, target, body.len), .body = body};
     aip_attempt_t *entry = &req->upstream.attempts[req->upstream.n++];
     apr_time_t start = apr_time_now();
     bool reused;
+    req->answered = (aip_answered_t){.usage = AIP_USAGE_UNKNOWN};
     req->answered.model = target->f.model_name ? target->f.model_name : req->chat.model;
     req->answered.sent_body = target->f.logging_log_payloads && target->body_param >= 0
                                   ? build_body(req, target, true)
                                   : body;
+    aip_state_begin(target);
     exchange(req, target, &request, state, result, &reused);
     if (reused && result->written == 0 && result->received == 0 &&
-        outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
+        aip_outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
         exchange(req, target, &request, state, result,
                  &reused); /* the pooled connection was dead: nothing was sent */
     }
+    aip_state_end(target);
     *entry = (aip_attempt_t){.target = target,
                              .outcome = result->outcome,
                              .status = result->status,
@@ -138,83 +122,88 @@ static void attempt(aip_request_t *req, const aip_target_t *target, aip_sink_sta
                   "AIP0020: attempt %d: target %s: %s, status %d, %" APR_TIME_T_FMT " us",
                   req->upstream.n, target->name, aip_outcome_name(result->outcome), result->status,
                   entry->took);
+    return entry;
 }
 
-/* What the client is told when no target answered. */
-static int no_answer(const aip_request_t *req, const aip_http1_result_t *result, aip_error_t *err)
+/* Whether an attempt at the target could end before AITimeoutTotal is over. */
+static bool in_time(const aip_request_t *req, const aip_target_t *target)
 {
-    const aip_attempt_t *last = &req->upstream.attempts[req->upstream.n - 1];
-    bool timeout = outcome_criterion(last->outcome) == AIP_CRITERION_TIMEOUT ||
-                   last->outcome == AIP_OUTCOME_TOTAL_TIMEOUT;
-    bool sent = result->written > 0 && last->outcome != AIP_OUTCOME_WITHHELD;
-    aip_error_set(err, req->r->pool, timeout ? HTTP_GATEWAY_TIME_OUT : HTTP_BAD_GATEWAY,
-                  "upstream_error", timeout ? "upstream_timeout" : "upstream_unreachable", NULL,
-                  "no target answered; the last of %d: %s", req->upstream.n,
-                  aip_outcome_name(last->outcome));
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
-                  "AIP0021: no target answered after %d attempts; the last, %s at %s: %s%s",
-                  req->upstream.n, last->target->name, last->target->endpoint->url.origin,
-                  aip_outcome_name(last->outcome),
-                  sent ? " (the request had been sent: only the criterion non_idempotent would try "
-                         "another target)"
-                       : "");
-    return DECLINED;
+    apr_interval_time_t left = req->deadline - apr_time_now();
+    double needed = req->upstream.n ? aip_decay_last(&target->state->latency[AIP_LATENCY_E2E]) : 0;
+    if (!req->deadline || (left > 0 && (double)left > needed)) {
+        return true;
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, req->r,
+                  "AIP0029: target %s is not tried: %" APR_TIME_T_FMT
+                  " ms of AITimeoutTotal are left",
+                  target->name, apr_time_as_msec(left > 0 ? left : 0));
+    return false;
 }
 
-static int client_gone(const aip_request_t *req)
+/* The next candidate that may be tried; NULL: there is no time for it. Half-open ones admit one
+ * request at a time; for the others they are a last resort. @param probe  out: the attempt decides
+ * about an open breaker */
+static const aip_target_t *next_target(aip_request_t *req, bool *probe)
 {
-    req->r->connection->keepalive = AP_CONN_CLOSE;
-    apr_table_setn(req->r->notes, "ai-outcome", "client-gone");
-    return DONE;
-}
-
-/* After an attempt that ended the loop. */
-static int conclude(aip_request_t *req, aip_sink_state_t *state, const aip_http1_result_t *result,
-                    const aip_kept_t *kept, aip_error_t *err)
-{
-    if (result->outcome == AIP_OUTCOME_CLIENT_GONE || state->failed) {
-        return client_gone(req);
+    aip_candidates_t *c = &req->candidates;
+    aip_health_rules_t rules = aip_health_rules(&req->conf->f);
+    apr_interval_time_t lease = apr_time_from_msec(req->conf->f.balancer_connect_timeout +
+                                                   req->conf->f.balancer_read_timeout);
+    const aip_target_t *target;
+    for (;;) {
+        int i = req->upstream.n;
+        target = req->conf->targets->list[c->targets[i]];
+        *probe = i >= c->healthy;
+        if (!in_time(req, target)) {
+            return NULL;
+        }
+        if (*probe) {
+            return target;
+        }
+        switch (aip_health_admit(target->state, &rules, lease, apr_time_now())) {
+        case AIP_ADMIT_NORMAL:
+            return target;
+        case AIP_ADMIT_PROBE:
+            *probe = true;
+            return target;
+        case AIP_ADMIT_NO:
+            aip_candidates_defer(c, i);
+            break;
+        }
     }
-    if (result->outcome == AIP_OUTCOME_OK) {
-        aip_sink_finish(state);
-        return OK;
-    }
-    if (state->committed) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, req->r,
-                      "AIP0022: target %s: the answer broke off after %" APR_OFF_T_FMT " bytes: %s",
-                      state->target->name, result->body_bytes, aip_outcome_name(result->outcome));
-        aip_sink_cut(state, result->outcome);
-        return OK;
-    }
-    if (kept->response) {
-        aip_sink_replay(req, kept);
-        return OK;
-    }
-    return no_answer(req, result, err);
 }
 
 int aip_upstream_run(aip_request_t *req, aip_error_t *err)
 {
     const aip_location_fields_t *f = &req->conf->f;
     int n = req->candidates.n;
-    aip_kept_t kept = {0}, held;
+    aip_kept_t kept = {0}, held = {0};
     aip_sink_state_t state;
-    aip_http1_result_t result;
+    aip_http1_result_t result = {0};
+    bool probe;
     if (n > f->balancer_retries + 1) {
         n = (int)f->balancer_retries + 1;
     }
     req->upstream.attempts =
         apr_pcalloc(req->r->pool, (apr_size_t)n * sizeof *req->upstream.attempts);
-    for (int i = 0; i < n; i++) {
-        const aip_target_t *target = req->conf->targets->list[req->candidates.targets[i]];
-        aip_sink_init(&state, req, target, i + 1 < n ? f->balancer_failover_criteria : 0, &held);
-        attempt(req, target, &state, &result);
-        if (result.outcome == AIP_OUTCOME_WITHHELD && result.complete) {
+    while (req->upstream.n < n) {
+        const aip_target_t *target = next_target(req, &probe);
+        if (!target) {
+            break;
+        }
+        bool last = req->upstream.n + 1 == n;
+        aip_sink_init(&state, req, target, last ? 0 : f->balancer_failover_criteria, &held);
+        aip_attempt_t *entry = attempt(req, target, &state, &result);
+        bool withheld = result.outcome == AIP_OUTCOME_WITHHELD;
+        if (!withheld) {
+            aip_sink_note(&state);
+        } else if (result.complete) {
             kept = held; /* another one cannot be replayed, and does not replace it */
         }
-        if (state.committed || state.failed || !may_move_on(req, &result)) {
+        aip_learn(&state, &result, withheld ? &held : NULL, entry, probe);
+        if (state.committed || state.failed || !aip_may_move_on(req, &result)) {
             break;
         }
     }
-    return conclude(req, &state, &result, &kept, err);
+    return aip_last_word(req, req->upstream.n ? &state : NULL, &result, &kept, err);
 }

@@ -18,7 +18,7 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 /* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted,
  * looked for this often. */
-#define SECONDARY_SLICE apr_time_from_msec(250)
+#define SECONDARY_SLICE apr_time_from_msec(40)
 /* Records without data, such as session tickets, that are read in one go. Servers send two by
  * default; what goes on and on must not keep the deadlines from being looked at. */
 #define EMPTY_RECORDS 256
@@ -32,6 +32,7 @@ struct aip_backend_t {
     bool *dry;     /* of that connection, see note_dry() */
     apr_bucket_brigade *in;
     int fd, client_fd;
+    apr_time_t deadline;               /* of the request, 0: none */
     apr_interval_time_t write_timeout; /* of a TLS connection, which waits by itself; 0: as it is */
     bool reused;
     bool handshake; /* still to be made */
@@ -136,7 +137,11 @@ static apr_status_t pass_tls(aip_backend_t *b, apr_bucket_brigade *out)
 /* By itself, because its limit is another one: it belongs to connecting. */
 static apr_status_t shake_hands(aip_backend_t *b, apr_bucket_brigade *out)
 {
-    apr_socket_timeout_set(b->conn->sock, b->endpoint->connect_timeout);
+    apr_interval_time_t limit = b->endpoint->connect_timeout;
+    if (b->deadline && b->deadline - apr_time_now() < limit) {
+        limit = b->deadline - apr_time_now() > 1000 ? b->deadline - apr_time_now() : 1000;
+    }
+    apr_socket_timeout_set(b->conn->sock, limit);
     apr_status_t rv = pass_tls(b, out);
     b->handshake = false;
     if (b->write_timeout) {
@@ -219,14 +224,81 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
     }
 }
 
-static apr_status_t not_reused(void *data)
+/* Waits for a connect() that is under way, watching the client meanwhile. */
+static apr_status_t connected(aip_backend_t *b, apr_interval_time_t limit)
 {
-    aip_backend_t *b = data;
-    b->reused = false;
+    int error = 0;
+    socklen_t len = sizeof error;
+    apr_status_t rv = wait_both(b, AIP_WAIT_WRITE, limit);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    return getsockopt(b->fd, SOL_SOCKET, SO_ERROR, &error, &len) ? errno : error;
+}
+
+static apr_status_t connect_address(aip_backend_t *b, apr_sockaddr_t *address,
+                                    apr_sockaddr_t *source, apr_interval_time_t limit)
+{
+    apr_socket_t *socket;
+    apr_status_t rv = apr_socket_create(&socket, address->family, SOCK_STREAM, 0, b->conn->scpool);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    apr_os_sock_get(&b->fd, socket);
+    apr_socket_timeout_set(socket, 0);
+    apr_socket_opt_set(socket, APR_TCP_NODELAY, 1);
+    apr_socket_opt_set(socket, APR_SO_KEEPALIVE, 1);
+    rv = source ? apr_socket_bind(socket, source) : APR_SUCCESS;
+    rv = rv ? rv : apr_socket_connect(socket, address);
+    if (APR_STATUS_IS_EINPROGRESS(rv) || APR_STATUS_IS_EAGAIN(rv)) {
+        rv = connected(b, limit);
+    }
+    if (rv != APR_SUCCESS) {
+        apr_socket_close(socket);
+        return rv;
+    }
+    apr_socket_timeout_set(socket, b->endpoint->io_timeout);
+    b->conn->sock = socket;
     return APR_SUCCESS;
 }
 
-static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
+/* mod_proxy would block in connect(), without a look at the client or the request's deadline; it
+ * takes over a socket that is connected already. */
+static apr_status_t connect_new(aip_backend_t *b, const proxy_server_conf *conf)
+{
+    apr_time_t end = apr_time_now() + b->endpoint->connect_timeout;
+    apr_status_t rv = APR_EGENERAL;
+    int addresses = 0; /* still to be tried: they share what is left of the time */
+    end = b->deadline && b->deadline < end ? b->deadline : end;
+    for (apr_sockaddr_t *a = b->conn->addr; a; a = a->next) {
+        addresses++;
+    }
+    for (apr_sockaddr_t *a = b->conn->addr; a && rv != APR_SUCCESS; a = a->next) {
+        apr_interval_time_t left = end - apr_time_now();
+        rv =
+            left > 0 ? connect_address(b, a, conf->source_address, left / addresses--) : APR_TIMEUP;
+        if (b->r->connection->aborted) {
+            break;
+        }
+    }
+    return rv;
+}
+
+static aip_outcome_e connect_outcome(const aip_backend_t *b, apr_status_t rv)
+{
+    if (b->r->connection->aborted) {
+        return AIP_OUTCOME_CLIENT_GONE;
+    }
+    if (APR_STATUS_IS_TIMEUP(rv)) {
+        return b->deadline && apr_time_now() >= b->deadline ? AIP_OUTCOME_TOTAL_TIMEOUT
+                                                            : AIP_OUTCOME_CONNECT_TIMEOUT;
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, b->r, "AIP0024: %s: cannot connect to %s",
+                  b->endpoint->name, b->endpoint->url.origin);
+    return AIP_OUTCOME_CONNECT;
+}
+
+static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy, aip_outcome_e *outcome)
 {
     const aip_endpoint_t *e = b->endpoint;
     request_rec *r = b->r;
@@ -235,6 +307,7 @@ static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
     char port[32];
     /* determine_connection leaves only the path in it */
     char *url = apr_pstrcat(r->pool, e->url.origin, e->url.path, NULL);
+    *outcome = AIP_OUTCOME_CONNECT;
     if (proxy->acquire_connection("AI", &b->conn, e->worker, r->server) != OK) {
         return false;
     }
@@ -243,12 +316,13 @@ static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy)
                                     sizeof port) != OK) {
         return false;
     }
-    /* A dead one is replaced within, and the new socket may well have the address of the old. */
+    if (b->conn->sock) { /* a dead one is closed within */
+        proxy->check_connection("AI", b->conn, r->server, 0, 0);
+    }
     b->reused = b->conn->sock != NULL;
-    apr_pool_cleanup_register(b->conn->scpool, b, not_reused, apr_pool_cleanup_null);
-    int rc = proxy->connect_backend("AI", b->conn, e->worker, r->server);
-    apr_pool_cleanup_kill(b->conn->scpool, b, not_reused);
-    if (rc != OK) {
+    apr_status_t rv = b->reused ? APR_SUCCESS : connect_new(b, conf);
+    if (rv != APR_SUCCESS) {
+        *outcome = connect_outcome(b, rv);
         return false;
     }
     apr_os_sock_get(&b->fd, b->conn->sock);
@@ -279,23 +353,24 @@ static bool connect_tls(aip_backend_t *b, const aip_proxy_api_t *proxy)
     return true;
 }
 
-aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint,
+aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint, apr_time_t deadline,
                                 aip_outcome_e *outcome)
 {
     const aip_proxy_api_t *proxy = aip_proxy_api();
     aip_backend_t *b = apr_pcalloc(r->pool, sizeof *b);
-    apr_time_t start = apr_time_now();
-    *b = (aip_backend_t){.r = r, .endpoint = endpoint, .fd = -1, .client_fd = client_socket(r)};
+    *b = (aip_backend_t){.r = r,
+                         .endpoint = endpoint,
+                         .fd = -1,
+                         .client_fd = client_socket(r),
+                         .deadline = deadline};
     b->api = endpoint->url.tls
                  ? (aip_conn_t){b, read_tls, write_tls, wait_both, now, tls_failed}
                  : (aip_conn_t){b, read_plain, write_plain, wait_both, now, tls_failed};
-    if (!connect_to(b, proxy)) {
-        *outcome = apr_time_now() - start >= endpoint->connect_timeout ? AIP_OUTCOME_CONNECT_TIMEOUT
-                                                                       : AIP_OUTCOME_CONNECT;
-    } else if (endpoint->url.tls && !connect_tls(b, proxy)) {
+    if (connect_to(b, proxy, outcome)) {
+        if (!endpoint->url.tls || connect_tls(b, proxy)) {
+            return b;
+        }
         *outcome = AIP_OUTCOME_TLS;
-    } else {
-        return b;
     }
     if (b->conn) {
         aip_backend_close(b, false);

@@ -115,13 +115,17 @@ apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router,
     aip_http1_limits_t limits = {.write_timeout = conf->timeout,
                                  .read_timeout = conf->timeout,
                                  .deadline = apr_time_now() + conf->timeout};
+    if (req->deadline && req->deadline < limits.deadline) {
+        limits.deadline = req->deadline;
+    }
     answer_t answer = {.pool = pool};
     aip_http1_sink_t sink = {
         .ctx = &answer, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
     aip_http1_result_t result = {0};
     /* An embedding is cheap and has no side effect: a dead pooled connection is replaced once. */
     for (int tries = 0; tries < 2; tries++) {
-        aip_backend_t *backend = aip_backend_open(req->r, endpoint, &result.outcome);
+        aip_backend_t *backend =
+            aip_backend_open(req->r, endpoint, limits.deadline, &result.outcome);
         if (!backend) {
             break;
         }

@@ -30,7 +30,7 @@ const aip_proxy_api_t *aip_proxy_api(void)
             find("ap_proxy_initialize_worker", &api.initialize_worker) &&
             find("ap_proxy_acquire_connection", &api.acquire_connection) &&
             find("ap_proxy_determine_connection", &api.determine_connection) &&
-            find("ap_proxy_connect_backend", &api.connect_backend) &&
+            find("ap_proxy_check_connection", &api.check_connection) &&
             find("ap_proxy_connection_create_ex", &api.connection_create_ex) &&
             find("ap_proxy_release_connection", &api.release_connection)) {
             api.module = found;

@@ -14,7 +14,7 @@ typedef struct aip_proxy_api_t {
     __typeof__(&ap_proxy_initialize_worker) initialize_worker;
     __typeof__(&ap_proxy_acquire_connection) acquire_connection;
     __typeof__(&ap_proxy_determine_connection) determine_connection;
-    __typeof__(&ap_proxy_connect_backend) connect_backend;
+    __typeof__(&ap_proxy_check_connection) check_connection;
     __typeof__(&ap_proxy_connection_create_ex) connection_create_ex;
     __typeof__(&ap_proxy_release_connection) release_connection;
 } aip_proxy_api_t;

@@ -9,7 +9,10 @@
 #include <http_protocol.h>
 #include <http_request.h>
 
-#define PASS_AT 65536 /* held bytes that are passed on without waiting for a pause */
+#define HOLD_ERROR apr_time_from_sec(1) /* an error that goes on longer passes as it comes */
+#define PASS_AT 65536 /* held bytes of a stream that are passed on without waiting for a pause */
+#define HOLD_MAX                                                                                   \
+    (1u << 20) /* an answer is held until it is complete, but no more of it than that */
 #define EVENT_MAX (1u << 20)
 #define COPY_MAX (8u << 20)
 
@@ -133,6 +136,14 @@ static void commit(aip_sink_state_t *state)
     }
 }
 
+/* AITimeoutIdle: the time until the next event begins. */
+static void restart_idle(aip_sink_state_t *state)
+{
+    if (state->sse && state->idle) {
+        state->idle_until = apr_time_now() + state->idle;
+    }
+}
+
 static bool pass(aip_sink_state_t *state, bool flush)
 {
     request_rec *r = state->req->r;
@@ -145,6 +156,7 @@ static bool pass(aip_sink_state_t *state, bool flush)
     apr_status_t rv = ap_pass_brigade(r->output_filters, state->out);
     apr_brigade_cleanup(state->out);
     state->held = 0;
+    restart_idle(state); /* a slow client is no fault of the target */
     state->failed = rv != APR_SUCCESS || r->connection->aborted;
     return !state->failed;
 }
@@ -173,31 +185,76 @@ static void hold(aip_sink_state_t *state, const char *data, size_t len)
     state->held += len;
 }
 
-/* What a stream's events tell about usage, model and text; text is collected as the inside of a
- * JSON string. */
+static bool is_error(const aip_sse_event_t *event, const aip_answer_t *answer)
+{
+    return answer->has_error ||
+           (event->name.len == 5 && event->name.data && memcmp(event->name.data, "error", 5) == 0);
+}
+
+/* An event before the stream was judged. An error withholds the answer if the criteria say so; what
+ * only opens the stream (role, comments, empty choices) is held back; anything else lets it pass.
+ */
+static void judge_event(aip_sink_state_t *state, const aip_sse_event_t *event, bool json,
+                        const aip_answer_t *answer)
+{
+    if (event->partial) {
+        state->judged = true;
+    } else if (event->data.data && is_error(event, answer)) {
+        state->error_event = true;
+        state->judged = true;
+        state->withheld = state->withhold & AIP_CRITERION_ERROR;
+    } else if (event->data.data) {
+        state->judged = !json || !answer->is_chunk || answer->speaks;
+    }
+}
+
+static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
+{
+    aip_answered_t *answered = &state->req->answered;
+    if (answer->model.data && !answered->response_model) {
+        answered->response_model = aip_json_string(answer->model, state->req->r->pool);
+    }
+    if (answer->content.len > 2) {
+        answered->first_byte_at =
+            answered->first_byte_at ? answered->first_byte_at : apr_time_now();
+        state->content_bytes += answer->content.len - 2;
+        if (state->payloads) {
+            copy_bytes(state, answer->content.data + 1, answer->content.len - 2);
+        }
+    }
+}
+
+/* What a stream's events tell about errors, usage, model and text; text is collected as the inside
+ * of a JSON string. */
 static bool on_event(void *ctx, const aip_sse_event_t *event)
 {
     aip_sink_state_t *state = ctx;
-    aip_answered_t *answered = &state->req->answered;
-    aip_answer_t answer;
-    if (!event->partial && event->data.data && state->observe &&
-        aip_answer_read(event->data, &answer, &answered->usage)) {
-        if (answer.model.data && !answered->response_model) {
-            answered->response_model = aip_json_string(answer.model, state->req->r->pool);
-        }
-        if (answer.content.len > 2) {
-            answered->first_byte_at =
-                answered->first_byte_at ? answered->first_byte_at : apr_time_now();
-            if (state->payloads) {
-                copy_bytes(state, answer.content.data + 1, answer.content.len - 2);
-            }
-        }
-        if (state->strip_usage && answer.has_usage && !answer.has_choices) {
+    aip_answer_t answer = {0};
+    bool read = !event->partial && event->data.data && (state->observe || !state->judged);
+    bool json = read && aip_answer_read(event->data, &answer, &state->req->answered.usage);
+    restart_idle(state);
+    if (!state->judged) {
+        judge_event(state, event, json, &answer);
+    } else if (json && answer.has_error) {
+        state->error_event = true;
+    }
+    if (json && state->observe) {
+        note_content(state, &answer);
+        if (state->strip_usage && answer.has_usage && !answer.has_choices && !answer.has_error) {
             return true;
         }
     }
     hold(state, event->raw.data, event->raw.len);
-    return true;
+    return !state->withheld;
+}
+
+/* The stream that began with an error, should nobody do better. */
+static void keep_held(aip_sink_state_t *state)
+{
+    *state->kept = (aip_kept_t){.response = state->response, .target = state->target};
+    apr_brigade_pflatten(state->out, &state->kept->body, &state->kept->len, state->req->r->pool);
+    apr_brigade_cleanup(state->out);
+    state->held = 0;
 }
 
 static void keep(aip_kept_t *kept, const char *data, size_t len)
@@ -223,6 +280,13 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     state->sse = type && strncasecmp(type, "text/event-stream", 17) == 0;
     if (state->sse) {
         state->events = aip_sse_create(pool, EVENT_MAX);
+        restart_idle(state);
+    } else if (response->status >= 400) {
+        state->hold_until = apr_time_now() + HOLD_ERROR;
+    } else if (state->req->stream && !(type && strncasecmp(type, "application/json", 16) == 0)) {
+        state->hold_until = apr_time_now(); /* a stream of another kind */
+    } else {
+        state->hold_until = APR_INT64_MAX;
     }
     return AIP_SINK_CONTINUE;
 }
@@ -235,33 +299,49 @@ static aip_sink_e on_body(void *ctx, const char *data, size_t len)
         return AIP_SINK_CONTINUE;
     }
     if (state->sse) {
-        aip_sse_feed(state->events, data, len, on_event, state);
-        if (state->held && !state->committed) {
-            commit(state); /* a stream is judged at its first event */
+        if (!aip_sse_feed(state->events, data, len, on_event, state)) {
+            keep_held(state);
+            return AIP_SINK_STOP;
+        }
+        if (state->judged && state->held && !state->committed) {
+            commit(state);
         }
     } else {
-        if (state->observe) {
+        if (state->observe || state->response->status >= 400) {
             copy_bytes(state, data, len);
         }
         hold(state, data, len);
     }
-    return state->held < PASS_AT || pass(state, false) ? AIP_SINK_CONTINUE : AIP_SINK_STOP;
+    size_t most = state->sse || state->committed ? PASS_AT : HOLD_MAX;
+    return state->held < most || pass(state, false) ? AIP_SINK_CONTINUE : AIP_SINK_STOP;
 }
 
+/* Nothing more is there for now. What has not been committed waits, for the target may yet fail. */
 static aip_sink_e on_wait(void *ctx)
 {
     aip_sink_state_t *state = ctx;
-    return state->withheld || !state->held || pass(state, true) ? AIP_SINK_CONTINUE : AIP_SINK_STOP;
+    bool ripe = state->committed || (!state->sse && apr_time_now() >= state->hold_until);
+    return state->withheld || !state->held || !ripe || pass(state, true) ? AIP_SINK_CONTINUE
+                                                                         : AIP_SINK_STOP;
+}
+
+bool aip_sink_wants_usage(const aip_request_t *req, const aip_target_t *target)
+{
+    int algorithm = req->conf->f.balancer_algorithm;
+    return target->f.logging_log_statistics || algorithm == AIP_ALGORITHM_LOWEST_USAGE ||
+           algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
 }
 
 void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target,
                    unsigned withhold, aip_kept_t *kept)
 {
     const aip_target_fields_t *f = &target->f;
+    bool usage = aip_sink_wants_usage(req, target);
     *state = (aip_sink_state_t){.req = req, .target = target, .withhold = withhold, .kept = kept};
     state->payloads = f->logging_log_payloads;
-    state->observe = f->logging_log_statistics || f->logging_log_payloads;
-    state->strip_usage = f->logging_log_statistics && !req->chat.include_usage;
+    state->observe = usage || f->logging_log_payloads;
+    state->strip_usage = usage && !req->chat.include_usage;
+    state->idle = apr_time_from_msec(req->conf->f.timeout_idle);
     state->out = apr_brigade_create(req->r->pool, req->r->connection->bucket_alloc);
 }
 
@@ -271,12 +351,21 @@ aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state)
         .ctx = state, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
 }
 
-static void note_copy(aip_sink_state_t *state)
+void aip_sink_note(aip_sink_state_t *state)
 {
     aip_answered_t *answered = &state->req->answered;
+    aip_answer_t answer;
     answered->stream = state->sse;
-    if (state->copied) {
-        answered->payload = (aip_span_t){state->copy, state->copied};
+    if (!state->copied) {
+        return;
+    }
+    answered->payload = (aip_span_t){state->copy, state->copied};
+    if (!state->sse && state->observe &&
+        aip_answer_read(answered->payload, &answer, &answered->usage)) {
+        state->content_bytes = answer.content.len;
+        if (answer.model.data) {
+            answered->response_model = aip_json_string(answer.model, state->req->r->pool);
+        }
     }
 }
 
@@ -285,7 +374,6 @@ void aip_sink_finish(aip_sink_state_t *state)
     if (state->sse) {
         aip_sse_finish(state->events, on_event, state);
     }
-    note_copy(state);
     APR_BRIGADE_INSERT_TAIL(state->out, apr_bucket_eos_create(state->out->bucket_alloc));
     (void)pass(state, false);
 }
@@ -293,7 +381,6 @@ void aip_sink_finish(aip_sink_state_t *state)
 void aip_sink_cut(aip_sink_state_t *state, aip_outcome_e outcome)
 {
     request_rec *r = state->req->r;
-    note_copy(state);
     state->req->answered.cut = aip_outcome_name(outcome);
     if (state->sse) {
         aip_error_t error = {.type = "upstream_error",

@@ -24,13 +24,22 @@ typedef struct aip_sink_state_t {
     const aip_http1_response_t *response;
     aip_kept_t *kept;
     bool withheld, committed, sse, failed; /**< failed: the client is gone */
+    bool judged;      /**< a stream has brought content, its end, or an error */
+    bool error_event; /**< a stream brought an error */
     bool strip_usage, observe, payloads;
     aip_sse_t *events;
     apr_bucket_brigade *out;
     apr_size_t held;
-    char *copy; /**< what observe/ reads afterwards */
+    apr_size_t content_bytes; /**< of the text that was read, as it is spelled in JSON */
+    apr_interval_time_t idle; /**< AITimeoutIdle, 0: off */
+    apr_time_t idle_until;    /**< see aip_http1_limits_t */
+    apr_time_t hold_until;    /**< when another answer than a stream passes though it is not whole */
+    char *copy;               /**< what observe/ reads afterwards */
     apr_size_t copied, copy_room;
 } aip_sink_state_t;
+
+/** Whether the target is asked for token usage, be it for the log or for the algorithm. */
+bool aip_sink_wants_usage(const aip_request_t *req, const aip_target_t *target);
 
 /** A sink for one attempt. */
 void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target,
@@ -38,6 +47,9 @@ void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target
 
 /** The functions for the exchange. */
 aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state);
+
+/** Notes in req->answered what was learned of the answer, however it ended. */
+void aip_sink_note(aip_sink_state_t *state);
 
 /** The exchange ended well: passes on the rest and the end. */
 void aip_sink_finish(aip_sink_state_t *state);

@@ -284,7 +284,7 @@ sub log_wait {
 # allowed is a tag, an AH number or a pattern.
 sub unexpected {
     my ($lines, @allowed) = @_;
-    my @patterns = map { ref $_ ? $_ : qr/\b\Q$_\E\b/ } @allowed;
+    my @patterns = map { ref $_ ? $_ : qr/\b\Q$_\E\b/ } @allowed, 'AIP0011'; # advice at each start, checked in t/11
     my @bad;
     for my $line (@$lines) {
         my ($level) = $line =~ /^\[[^\]]*\] \[\w*:(\w+)\]/;

@@ -19,6 +19,8 @@ int main(void)
         fields_suite,
         route_suite,
         balance_suite,
+        health_suite,
+        retry_after_suite,
         provider_suite,
         secret_suite,
         vectordb_suite,

@@ -7,7 +7,8 @@
 
 int main(void)
 {
-    static Suite *(*const suites[])(void) = {redis_suite, redis_pool_suite, redis_peer_suite};
+    static Suite *(*const suites[])(void) = {redis_suite, redis_pool_suite, redis_peer_suite,
+                                             share_suite};
     const char *port = getenv("AIP_TEST_REDIS_PORT");
     if (!port || !*port) {
         fputs("AIP_TEST_REDIS_PORT is not set: start a Redis with scripts/lib/redis.sh\n", stderr);

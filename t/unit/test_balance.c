@@ -14,7 +14,7 @@ Suite *balance_suite(void);
 static int first_at(const aip_wheel_t *wheel, apr_uint32_t tick)
 {
     int targets[16];
-    aip_candidates_t c = {0, targets};
+    aip_candidates_t c = {.targets = targets};
     aip_wheel_append(wheel, tick, &c);
     return targets[0];
 }
@@ -106,7 +106,7 @@ START_TEST(the_rest_by_weight)
     int seen = 0;
     for (apr_uint32_t tick = 0; tick < 11; tick++) {
         int list[4];
-        aip_candidates_t c = {0, list};
+        aip_candidates_t c = {.targets = list};
         aip_wheel_append(wheel, tick, &c);
         ck_assert_int_eq(c.n, 4);
         ck_assert_str_eq(joined(&c), rows[list[0]].expected);
@@ -138,7 +138,7 @@ START_TEST(many_targets)
         weights[i] = 1 + i % 3;
     }
     aip_wheel_t *wheel = aip_wheel_create(targets, N, weights, pool);
-    aip_candidates_t c = {0, list};
+    aip_candidates_t c = {.targets = list};
     aip_wheel_append(wheel, 77777, &c);
     ck_assert_int_eq(c.n, N);
     for (int i = 0; i < N; i++) {
@@ -175,7 +175,7 @@ START_TEST(ranked)
     aip_wheel_t *wheels[3];
     aip_ranked_t order[3];
     int list[5];
-    aip_candidates_t c = {0, list};
+    aip_candidates_t c = {.targets = list};
     for (int i = 0; i < 3; i++) {
         wheels[i] = aip_wheel_create(members[i], sizes[i], weights, pool);
         order[i] = (aip_ranked_t){rows[_i].order[i], 0};
