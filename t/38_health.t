@@ -234,7 +234,7 @@ is($line->{ai}{proxy}{usage}{total_tokens}, 7, 'streaming: the usage so far is l
 mock_reset();
 
 $h->stop;
-is_deeply([$h->unexpected(qw(AIP0021 AIP0022 AIP0025))], [], 'nothing unexpected in the log');
+is_deeply([$h->unexpected(qw(AIP0021 AIP0022 AIP0025 AH01630))], [], 'nothing unexpected in the log');
 like($h->log, qr/AIP0025: target one: ejected for 600 ms after 2 failures; the last: withheld, status 503/, 'the log tells of an ejection');
 like($h->log, qr/AIP0026: target one: back in service/, 'and of its end');
 like($h->log, qr/AIP0027: target one: no requests for 1500 ms: it answered with status 429 and has no quota left/, 'and of pauses');

@@ -142,6 +142,7 @@ void aip_state_add_usage(aip_target_state_t *state, const aip_usage_t *usage, do
 void aip_state_add_latency(aip_target_state_t *state, apr_interval_time_t took, apr_int64_t tokens,
                            apr_time_t now)
 {
+    aip_decay_sample(&state->took, (double)took, now, AIP_LATENCY_WINDOW);
     aip_decay_sample(&state->latency[AIP_LATENCY_E2E], (double)took, now, AIP_LATENCY_WINDOW);
     if (tokens > 0) {
         aip_decay_sample(&state->latency[AIP_LATENCY_TPOT], (double)took / (double)tokens, now,

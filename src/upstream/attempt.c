@@ -129,7 +129,7 @@ static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
 static bool in_time(const aip_request_t *req, const aip_target_t *target)
 {
     apr_interval_time_t left = req->deadline - apr_time_now();
-    double needed = req->upstream.n ? aip_decay_last(&target->state->latency[AIP_LATENCY_E2E]) : 0;
+    double needed = req->upstream.n ? aip_decay_last(&target->state->took) : 0;
     if (!req->deadline || (left > 0 && (double)left > needed)) {
         return true;
     }
