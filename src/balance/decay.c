@@ -5,9 +5,11 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 
-#define AGE_MAX 0x7fffffffu /* milliseconds; half of the circle is "the clock went back" */
+#define AGE_MAX 0x7fffffffu         /* milliseconds, 24 days */
+#define BACK_MAX (6u * 3600 * 1000) /* of the circle so much means that the clock went back */
 
 static apr_uint32_t stamp(apr_time_t t)
 {
@@ -31,10 +33,16 @@ static double value_of(apr_uint64_t word)
     return (double)f;
 }
 
+static bool went_back(apr_uint64_t word, apr_time_t now)
+{
+    return stamp(now) - (apr_uint32_t)word > UINT32_MAX - BACK_MAX;
+}
+
 static apr_interval_time_t age_of(apr_uint64_t word, apr_time_t now)
 {
     apr_uint32_t age = stamp(now) - (apr_uint32_t)word;
-    return age > AGE_MAX ? 0 : apr_time_from_msec((apr_interval_time_t)age);
+    age = went_back(word, now) ? 0 : age > AGE_MAX ? AGE_MAX : age;
+    return apr_time_from_msec((apr_interval_time_t)age);
 }
 
 static double faded(apr_uint64_t word, apr_time_t now, apr_interval_time_t window)
@@ -45,7 +53,7 @@ static double faded(apr_uint64_t word, apr_time_t now, apr_interval_time_t windo
 /* A clock that went back must not make the word look older than it was. */
 static apr_uint32_t later_stamp(apr_uint64_t word, apr_time_t now)
 {
-    return word && stamp(now) - (apr_uint32_t)word > AGE_MAX ? (apr_uint32_t)word : stamp(now);
+    return word && went_back(word, now) ? (apr_uint32_t)word : stamp(now);
 }
 
 double aip_decay_read(const aip_decay_t *decay, apr_time_t now, apr_interval_time_t window)

@@ -7,6 +7,8 @@
 
 #include <stdatomic.h>
 
+#define PENALTY apr_time_from_sec(60) /* longer than any answer should take */
+
 const char *aip_availability_name(aip_availability_e availability)
 {
     switch (availability) {
@@ -51,7 +53,7 @@ aip_admission_e aip_health_admit(aip_target_state_t *state, const aip_health_rul
 bool aip_health_success(aip_target_state_t *state, const aip_health_rules_t *rules, bool probe,
                         apr_time_t now)
 {
-    if (!rules->max_fails || !atomic_load(&state->fails)) {
+    if (!rules->max_fails) {
         return false;
     }
     if (atomic_load(&state->ejected_until) != 0) {
@@ -61,7 +63,7 @@ bool aip_health_success(aip_target_state_t *state, const aip_health_rules_t *rul
         atomic_store(&state->fails, 0);
         return atomic_exchange(&state->ejected_until, 0) != 0;
     }
-    if (now - atomic_load(&state->failed_at) >= rules->fail_timeout) {
+    if (atomic_load(&state->fails) && now - atomic_load(&state->failed_at) >= rules->fail_timeout) {
         atomic_store(&state->fails, 0);
     }
     return false;
@@ -96,6 +98,9 @@ void aip_health_forget_probe(aip_target_state_t *state, apr_time_t now)
 apr_interval_time_t aip_health_cool(aip_target_state_t *state, const aip_health_rules_t *rules,
                                     apr_interval_time_t wait, int status, apr_time_t now)
 {
+    if (rules->cooldown_max == 0) {
+        return 0;
+    }
     wait = wait < rules->cooldown_max ? wait : rules->cooldown_max;
     apr_int64_t until = atomic_load(&state->cooling_until);
     while (now + wait > until && wait > 0) {
@@ -152,11 +157,9 @@ void aip_state_add_latency(aip_target_state_t *state, apr_interval_time_t took, 
 
 void aip_state_penalize(aip_target_state_t *state, apr_interval_time_t took, apr_time_t now)
 {
+    double least = (double)(took > PENALTY ? took : PENALTY);
     for (int i = 0; i < AIP_LATENCY_KINDS; i++) {
         double last = aip_decay_last(&state->latency[i]);
-        double sample = 2 * last > (double)took ? 2 * last : (double)took;
-        double least = (double)apr_time_from_sec(1), most = (double)apr_time_from_sec(60);
-        sample = sample < least ? least : sample > most ? most : sample;
-        aip_decay_sample(&state->latency[i], sample, now, AIP_LATENCY_WINDOW);
+        aip_decay_sample(&state->latency[i], last > least ? last : least, now, AIP_LATENCY_WINDOW);
     }
 }

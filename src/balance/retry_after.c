@@ -16,43 +16,53 @@
 typedef struct wait_t {
     const apr_table_t *headers;
     apr_time_t now;
+    bool good; /* a field could be read, even if it asks for no time at all */
     apr_interval_time_t longest;
 } wait_t;
 
-/* Digits with an optional fraction, nothing more than 15 of them. @return where they end; NULL: no
- * number */
+/* Digits, not more than 15 of them, with an optional fraction. Read by hand: neither the locale nor
+ * "inf", "nan", signs and exponents have a say. @return where they end; NULL: no number */
 static const char *read_number(const char *p, double *value)
 {
-    double scale = 1;
-    int digits = 0;
+    const char *start = p;
+    double scale = 0.1;
     *value = 0;
-    for (; *p >= '0' && *p <= '9'; p++, digits++) {
+    for (; *p >= '0' && *p <= '9'; p++) {
         *value = *value * 10 + (*p - '0');
     }
-    if (!digits || digits > 15) {
+    if (p == start || p - start > 15) {
         return NULL;
     }
-    if (*p == '.') {
-        for (p++, digits = 0; *p >= '0' && *p <= '9'; p++, digits++) {
-            scale /= 10;
-            *value += (*p - '0') * scale;
-        }
-        if (!digits || digits > 15) {
-            return NULL;
-        }
+    if (*p != '.') {
+        return p;
     }
-    return p;
+    for (start = ++p; *p >= '0' && *p <= '9'; p++, scale /= 10) {
+        *value += (*p - '0') * scale;
+    }
+    return p == start ? NULL : p;
+}
+
+static const char *skip_space(const char *p)
+{
+    return p + strspn(p, " \t");
+}
+
+/* A field that holds a number and nothing else. */
+static bool is_number(const char *field, double *value)
+{
+    const char *end = read_number(skip_space(field), value);
+    return end && !*skip_space(end);
 }
 
 static apr_interval_time_t from_seconds(double seconds)
 {
     seconds = seconds < LONGEST ? seconds : LONGEST;
-    return (apr_interval_time_t)(seconds * APR_USEC_PER_SEC);
+    return (apr_interval_time_t)(seconds * APR_USEC_PER_SEC + 0.5);
 }
 
-static int longer(void *baton, apr_interval_time_t wait)
+static int longer(wait_t *w, apr_interval_time_t wait)
 {
-    wait_t *w = baton;
+    w->good = true;
     w->longest = wait > w->longest ? wait : w->longest;
     return 1;
 }
@@ -60,26 +70,24 @@ static int longer(void *baton, apr_interval_time_t wait)
 static int read_milliseconds(void *baton, const char *name, const char *value)
 {
     double number;
-    const char *end = read_number(value, &number);
     (void)name;
-    return end && !*end ? longer(baton, from_seconds(number / 1000)) : 1;
+    return is_number(value, &number) ? longer(baton, from_seconds(number / 1000)) : 1;
 }
 
 static int read_retry_after(void *baton, const char *name, const char *value)
 {
-    const wait_t *w = baton;
+    wait_t *w = baton;
     double number;
-    const char *end = read_number(value, &number);
     (void)name;
-    if (end && !*end) {
-        return longer(baton, from_seconds(number));
+    if (is_number(value, &number)) {
+        return longer(w, from_seconds(number));
     }
     apr_time_t date = apr_date_parse_http(value);
     apr_interval_time_t most = from_seconds(LONGEST);
     if (date == APR_DATE_BAD || date <= w->now) {
         return 1;
     }
-    return longer(baton, date - w->now < most ? date - w->now : most);
+    return longer(w, date - w->now < most ? date - w->now : most);
 }
 
 /* Seconds in a unit at `p`, which is moved behind it; 0: none. */
@@ -99,22 +107,27 @@ static double read_unit(const char **p)
     return 0;
 }
 
+/* Seconds that a plain number stands for: so many, or until a Unix time. */
+static double read_plain(double number, apr_time_t now)
+{
+    if (number < EPOCH_SECONDS) {
+        return number;
+    }
+    double at = number >= EPOCH_MILLISECONDS ? number / 1000 : number;
+    double left = at - (double)now / APR_USEC_PER_SEC;
+    return left > 0 ? left : 0;
+}
+
 /* "6m0s", "20ms"; seconds; a Unix time. @return microseconds, 0: nothing is asked */
 static apr_interval_time_t read_reset(const char *p, apr_time_t now)
 {
-    double number, unit, sum = 0;
-    const char *end = read_number(p, &number);
-    if (end && !*end) {
-        double at = number >= EPOCH_MILLISECONDS ? number / 1000 : number;
-        double left = at - (double)now / APR_USEC_PER_SEC;
-        if (number < EPOCH_SECONDS) {
-            return from_seconds(number);
-        }
-        return left > 0 ? from_seconds(left) : 0;
+    double number, sum = 0;
+    if (is_number(p, &number)) {
+        return from_seconds(read_plain(number, now));
     }
-    while (*p) {
+    for (p = skip_space(p); *p && *skip_space(p);) {
         p = read_number(p, &number);
-        unit = p ? read_unit(&p) : 0;
+        double unit = p ? read_unit(&p) : 0;
         if (unit <= 0) {
             return 0;
         }
@@ -125,28 +138,31 @@ static apr_interval_time_t read_reset(const char *p, apr_time_t now)
 
 static int read_limit(void *baton, const char *name, const char *value)
 {
-    const wait_t *w = baton;
-    const char *remaining = NULL;
+    static const char *const kinds[][2] = {
+        {"x-ratelimit-reset", "x-ratelimit-remaining"},
+        {"x-ratelimit-reset-requests", "x-ratelimit-remaining-requests"},
+        {"x-ratelimit-reset-tokens", "x-ratelimit-remaining-tokens"}};
+    wait_t *w = baton;
     double left;
-    if (strcasecmp(name, "x-ratelimit-reset") == 0) {
-        remaining = apr_table_get(w->headers, "x-ratelimit-remaining");
-    } else if (strcasecmp(name, "x-ratelimit-reset-requests") == 0) {
-        remaining = apr_table_get(w->headers, "x-ratelimit-remaining-requests");
-    } else if (strcasecmp(name, "x-ratelimit-reset-tokens") == 0) {
-        remaining = apr_table_get(w->headers, "x-ratelimit-remaining-tokens");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcasecmp(name, kinds[i][0]) == 0) {
+            const char *remaining = apr_table_get(w->headers, kinds[i][1]);
+            if (remaining && is_number(remaining, &left) && left <= 0) {
+                return longer(w, read_reset(value, w->now));
+            }
+        }
     }
-    const char *end = remaining ? read_number(remaining, &left) : NULL;
-    return end && !*end && left < 0.5 ? longer(baton, read_reset(value, w->now)) : 1;
+    return 1;
 }
 
 apr_interval_time_t aip_retry_after(const apr_table_t *headers, apr_time_t now)
 {
-    wait_t w = {headers, now, 0};
+    wait_t w = {.headers = headers, .now = now};
     apr_table_do(read_milliseconds, &w, headers, "retry-after-ms", NULL);
-    if (!w.longest) {
+    if (!w.good) {
         apr_table_do(read_retry_after, &w, headers, "Retry-After", NULL);
     }
-    if (!w.longest) {
+    if (!w.good) {
         apr_table_do(read_limit, &w, headers, NULL);
     }
     return w.longest;
@@ -154,12 +170,12 @@ apr_interval_time_t aip_retry_after(const apr_table_t *headers, apr_time_t now)
 
 static bool says_so(aip_span_t value)
 {
-    static const char *const words[] = {"\"insufficient_quota\"", "\"billing_hard_limit_reached\"",
-                                        "\"insufficient_credits\"", "\"quota_exceeded\"",
-                                        "\"billing_not_active\""};
+    static const aip_span_t words[] = {AIP_SPAN("insufficient_quota"),
+                                       AIP_SPAN("billing_hard_limit_reached"),
+                                       AIP_SPAN("insufficient_credits"), AIP_SPAN("quota_exceeded"),
+                                       AIP_SPAN("billing_not_active")};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (value.data && value.len == strlen(words[i]) &&
-            memcmp(value.data, words[i], value.len) == 0) {
+        if (aip_json_type(value) == '"' && aip_json_equals(value, words[i])) {
             return true;
         }
     }

@@ -36,11 +36,15 @@ static double mean_latency(const aip_load_t *loads, int n)
     return measured ? sum / measured : 0;
 }
 
+/* @return -1: none was measured */
 static int measured_longest_ago(const aip_load_t *loads, int n)
 {
-    int oldest = 0;
-    for (int i = 1; i < n; i++) {
-        oldest = loads[i].latency_age > loads[oldest].latency_age ? i : oldest;
+    int oldest = -1;
+    for (int i = 0; i < n; i++) {
+        if (loads[i].latency >= 0 &&
+            (oldest < 0 || loads[i].latency_age > loads[oldest].latency_age)) {
+            oldest = i;
+        }
     }
     return oldest;
 }
@@ -55,8 +59,9 @@ void aip_score_latency(const aip_load_t *loads, int n, apr_uint32_t tick, double
             scores[i] = loads[i].in_flight ? mean / loads[i].weight : -1;
         }
     }
-    if (tick % AIP_REPROBE_TURNS == AIP_REPROBE_TURNS - 1) {
-        scores[measured_longest_ago(loads, n)] = -2;
+    int oldest = measured_longest_ago(loads, n);
+    if (oldest >= 0 && tick % AIP_REPROBE_TURNS == AIP_REPROBE_TURNS - 1) {
+        scores[oldest] = -2;
     }
 }
 

@@ -8,11 +8,15 @@
 #include <stdio.h>
 
 Suite *balance_suite(void);
+Suite *balance_hash_suite(void);
+Suite *balance_scores_suite(void);
 Suite *chat_suite(void);
 Suite *chat_build_suite(void);
+Suite *decay_suite(void);
 Suite *embeddings_suite(void);
 Suite *fields_suite(void);
 Suite *health_suite(void);
+Suite *health_shared_suite(void);
 Suite *http1_course_suite(void);
 Suite *http1_suite(void);
 Suite *json_suite(void);

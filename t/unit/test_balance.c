@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Candidate lists: shares follow the weights, turns are spread, the list behind the first is by
- * weight, and a ranking gives the members of each route in turn. */
+ * weight, and a ranking gives the members of each route in turn; scores sort a list, health takes
+ * out who must not be tried. */
 
 #include <apr_strings.h>
 #include <stdlib.h>
@@ -186,6 +187,109 @@ START_TEST(ranked)
 }
 END_TEST
 
+typedef struct list_row_t {
+    const char *name;
+    int n, targets[6];
+    const char *expected;
+} list_row_t;
+
+static aip_candidates_t list_of(const list_row_t *row)
+{
+    size_t size = (size_t)(row->n + 1) * sizeof(int);
+    aip_candidates_t c = {.n = row->n, .targets = malloc(size)};
+    memcpy(c.targets, row->targets, size - sizeof(int));
+    c.targets[row->n] = 4711; /* not ours */
+    return c;
+}
+
+static void check_list(aip_candidates_t *c, const list_row_t *row)
+{
+    ck_assert_msg(strcmp(joined(c), row->expected) == 0, "%s: %s", row->name, joined(c));
+    ck_assert_int_eq(c->targets[row->n], 4711);
+    free(c->targets);
+}
+
+static const struct {
+    list_row_t list;
+    double scores[6];
+} sorts[] = {
+    {{"nothing", 0, {0}, ""}, {0}},
+    {{"one", 1, {3}, "3"}, {9, 9, 9, 9}},
+    {{"sorted", 4, {0, 1, 2, 3}, "0 1 2 3"}, {1, 2, 3, 4}},
+    {{"turned", 4, {0, 1, 2, 3}, "3 2 1 0"}, {4, 3, 2, 1}},
+    {{"scores are by target", 3, {5, 1, 3}, "3 5 1"}, {0, 9, 0, 1, 0, 5}},
+    {{"equal ones keep their order", 6, {4, 2, 0, 5, 3, 1}, "4 2 0 5 3 1"}, {7, 7, 7, 7, 7, 7}},
+    {{"in groups", 6, {4, 1, 2, 5, 0, 3}, "1 5 3 4 2 0"}, {2, 1, 2, 1, 2, 1}},
+    {{"negative first", 4, {0, 1, 2, 3}, "2 1 0 3"}, {0, -1, -2, 0.5}},
+    {{"hardly different", 3, {0, 1, 2}, "1 2 0"}, {1e-9, 1e-12, 1e-10}},
+};
+
+START_TEST(sorted)
+{
+    aip_candidates_t c = list_of(&sorts[_i].list);
+    aip_candidates_sort(&c, sorts[_i].scores);
+    check_list(&c, &sorts[_i].list);
+}
+END_TEST
+
+#define A AIP_AVAILABLE
+#define E AIP_EJECTED
+#define C AIP_COOLING
+#define D AIP_DRAINED
+
+static const struct {
+    list_row_t list;
+    aip_availability_e looks[6]; /* by target */
+    int healthy;
+} filters[] = {
+    {{"nothing", 0, {0}, ""}, {A}, 0},
+    {{"all healthy", 4, {2, 0, 3, 1}, "2 0 3 1"}, {A, A, A, A}, 4},
+    {{"an ejected one goes last", 4, {2, 0, 3, 1}, "0 3 1 2"}, {A, A, E, A}, 3},
+    {{"their order is kept", 6, {5, 4, 3, 2, 1, 0}, "4 2 0 5 3 1"}, {A, E, A, E, A, E}, 3},
+    {{"all ejected", 3, {1, 2, 0}, "1 2 0"}, {E, E, E}, 0},
+    {{"cooling and drained are out", 4, {0, 1, 2, 3}, "0 3"}, {A, C, D, A}, 2},
+    {{"all cooling", 3, {0, 1, 2}, ""}, {C, C, C}, 0},
+    {{"all drained", 2, {0, 1}, ""}, {D, D}, 0},
+    {{"one ejected left", 4, {3, 2, 1, 0}, "1"}, {C, E, D, C}, 0},
+    {{"everything", 6, {0, 1, 2, 3, 4, 5}, "3 5 0 4"}, {E, C, D, A, E, A}, 2},
+    {{"the last is ejected", 3, {0, 1, 2}, "0 1 2"}, {A, A, E}, 2},
+    {{"some of the targets", 2, {5, 1}, "1 5"}, {D, A, D, D, D, E}, 1},
+};
+
+START_TEST(filtered)
+{
+    aip_candidates_t c = list_of(&filters[_i].list);
+    c.healthy = 99;
+    aip_candidates_filter(&c, filters[_i].looks);
+    ck_assert_msg(c.healthy == filters[_i].healthy, "%s: %d healthy", filters[_i].list.name,
+                  c.healthy);
+    check_list(&c, &filters[_i].list);
+}
+END_TEST
+
+static const struct {
+    list_row_t list;
+    int healthy, at, left;
+} deferrals[] = {
+    {{"alone", 1, {4}, "4"}, 1, 0, 0},
+    {{"the first", 4, {3, 1, 0, 2}, "1 0 2 3"}, 4, 0, 3},
+    {{"in the middle", 4, {3, 1, 0, 2}, "3 0 2 1"}, 4, 1, 3},
+    {{"the last", 4, {3, 1, 0, 2}, "3 1 0 2"}, 4, 3, 3},
+    {{"behind the last resort", 4, {3, 1, 0, 2}, "1 0 2 3"}, 2, 0, 1},
+    {{"the last healthy one", 4, {3, 1, 0, 2}, "3 0 2 1"}, 2, 1, 1},
+};
+
+START_TEST(deferred)
+{
+    aip_candidates_t c = list_of(&deferrals[_i].list);
+    c.healthy = deferrals[_i].healthy;
+    aip_candidates_defer(&c, deferrals[_i].at);
+    ck_assert_int_eq(c.n, deferrals[_i].list.n);
+    ck_assert_int_eq(c.healthy, deferrals[_i].left);
+    check_list(&c, &deferrals[_i].list);
+}
+END_TEST
+
 Suite *balance_suite(void)
 {
     Suite *suite = suite_create("balance");
@@ -198,6 +302,9 @@ Suite *balance_suite(void)
     tcase_add_test(tcase, counter_wraps);
     tcase_add_test(tcase, many_targets);
     tcase_add_loop_test(tcase, ranked, 0, 6);
+    tcase_add_loop_test(tcase, sorted, 0, ROWS(sorts));
+    tcase_add_loop_test(tcase, filtered, 0, ROWS(filters));
+    tcase_add_loop_test(tcase, deferred, 0, ROWS(deferrals));
     suite_add_tcase(suite, tcase);
     return suite;
 }

@@ -207,6 +207,37 @@ START_TEST(test_cost)
 }
 END_TEST
 
+typedef struct speaks_row_t {
+    const char *name, *json;
+    bool speaks, is_chunk;
+} speaks_row_t;
+
+/* clang-format off */
+static const speaks_row_t speaking[] = {
+    {"the role", "{\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}", false, true},
+    {"no content", "{\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":null,\"refusal\":null}}]}", false, true},
+    {"empty choices", "{\"choices\":[],\"prompt_filter_results\":[]}", false, true},
+    {"text", "{\"choices\":[{\"delta\":{\"content\":\"a\"}}]}", true, true},
+    {"a tool call", "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]}}]}", true, true},
+    {"no tool call", "{\"choices\":[{\"delta\":{\"tool_calls\":[]}}]}", false, true},
+    {"reasoning", "{\"choices\":[{\"delta\":{\"reasoning_content\":\"so\"}}]}", true, true},
+    {"sound", "{\"choices\":[{\"delta\":{\"audio\":{\"data\":\"x\"}}}]}", true, true},
+    {"the end", "{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}", true, true},
+    {"another dialect", "{\"n\":1}", false, false},
+};
+/* clang-format on */
+
+START_TEST(speaks)
+{
+    aip_answer_t answer;
+    aip_usage_t usage = AIP_USAGE_UNKNOWN;
+    aip_span_t json = {speaking[_i].json, strlen(speaking[_i].json)};
+    ck_assert(aip_answer_read(json, &answer, &usage));
+    ck_assert_msg(answer.speaks == speaking[_i].speaks, "%s", speaking[_i].name);
+    ck_assert_msg(answer.is_chunk == speaking[_i].is_chunk, "%s", speaking[_i].name);
+}
+END_TEST
+
 Suite *usage_suite(void);
 
 Suite *usage_suite(void)
@@ -217,6 +248,7 @@ Suite *usage_suite(void)
     tcase_add_loop_test(tc, test_answer, 0, (int)COUNT(answers));
     tcase_add_loop_test(tc, test_usage, 0, (int)COUNT(usages));
     tcase_add_loop_test(tc, test_cost, 0, (int)COUNT(costs));
+    tcase_add_loop_test(tc, speaks, 0, (int)COUNT(speaking));
     suite_add_tcase(suite, tc);
     return suite;
 }
