@@ -48,7 +48,8 @@ my %fault = (
     map({("status $_" => {do => {status => $_, @leak}, on => "http_$_", gives => [$_, "mock_$_"]})} 403, 404, 429, 500, 502, 503, 504),
 );
 
-# The faulty target is tried first by each of them: by its weight, or because the other one has been used already.
+# The faulty target is tried first by each of them: by its weight, by the meaning
+# of the prompt, or because the other one has been used already.
 my %algorithm = (
     'round-robin'        => '',
     'consistent-hashing' => "AIBalancerHashOnHeader X-Key\n",
@@ -115,8 +116,9 @@ my $conf = 'Listen 127.0.0.1:${SPARE_2_PORT}' . "\nStartServers 1\nServerLimit 1
 # Two targets at a path, and below it the sets of criteria.
 sub gateway {
     my ($algorithm, $path, $endpoint, $more, @sets) = @_;
+    my ($bad, $good) = $algorithm eq 'semantic' ? (1, 65535) : (65535, 1); # the meaning decides, against the weights
     return "<Location $path>\nAIProxy On\nAIBalancerAlgorithm $algorithm\n$algorithm{$algorithm}$more"
-        . target('bad', $endpoint{$endpoint}, 65535, 0) . target('good', 'http://127.0.0.1:${MOCK_2_PORT}/good', 1, 1) . "</Location>\n"
+        . target('bad', $endpoint{$endpoint}, $bad, 0) . target('good', 'http://127.0.0.1:${MOCK_2_PORT}/good', $good, 1) . "</Location>\n"
         . join '', map {"<Location $path/$_>\nAIBalancerFailoverCriteria $listed{$_}\n</Location>\n"} @sets;
 }
 

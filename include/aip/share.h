@@ -7,16 +7,19 @@
  *
  * Redis: one hash for each target, "ai_proxy_adv:balance:<id>"; a field for each machine; its value
  * is text: "1 <ms> <total> <prompt> <completion> <cost> <answers> <tpot> <tpot age> <e2e> <e2e
- * age>", where ms is the wall clock of the writer, usage is as of then, latencies are microseconds
- * (-1: not measured) and their ages milliseconds. The clocks of the machines should agree within a
- * second or so. */
+ * age>", where 1 is the version, ms is the wall clock of the writer, usage is as of then, latencies
+ * are microseconds and their ages milliseconds, both "-" when not measured. Other versions must
+ * begin with "<version> <ms> ", too; they are left alone, but not counted. The clocks of the
+ * machines should agree within a second or so.
+ *
+ * An ACL user needs `~ai_proxy_adv:balance:* +hset +pexpire +hgetall +hdel`. */
 
 #include "aip/error.h"
 #include "aip/health.h"
 #include "aip/vectordb.h"
 
 typedef struct aip_shared_target_t {
-    const char *id; /**< the same on all machines: hex digits */
+    const char *id; /**< hex digits: the same on all machines, another one for each state of one */
     aip_target_state_t *state;
     apr_interval_time_t window; /**< of usage */
 } aip_shared_target_t;
@@ -31,10 +34,13 @@ aip_share_t *aip_share_create(const aip_redis_conf_t *redis, const char *machine
                               const aip_shared_target_t *targets, int n, apr_pool_t *pool);
 
 /**
- * Writes this machine's figures and takes in those of the others: the sums of usage, and latencies
- * averaged by freshness. Blocks for the time-outs of Redis; one thread at a time.
- * @return APR_SUCCESS, or an error in `err` (codes as in vectordb.h) that leaves the states of
- * targets not reached yet as they are
+ * Writes this machine's figures and takes in those of the others: the sums of usage, each faded to
+ * `now`, and latencies averaged by freshness, as of the youngest. A target without figures of this
+ * machine is not written; without a latency of others, what was taken in before goes on ageing.
+ * Blocks for the time-outs of Redis, which are met at most twice; one thread at a time.
+ * @return APR_SUCCESS, or an error in `err` (codes as in vectordb.h). States of targets whose
+ * figures could not be read stay as they are; a refusal that concerns one target does not keep the
+ * others from being exchanged.
  */
 apr_status_t aip_share_exchange(aip_share_t *share, apr_time_t now, apr_pool_t *pool,
                                 aip_error_t *err);
@@ -47,12 +53,13 @@ typedef struct aip_figures_t {
     apr_interval_time_t latency_age[AIP_LATENCY_KINDS];
 } aip_figures_t;
 
-/** @return false when there is nothing to tell */
+/** @return false when there is nothing to tell, or nothing any more */
 bool aip_figures_of(const aip_target_state_t *state, apr_interval_time_t window, apr_time_t now,
                     aip_figures_t *figures);
 const char *aip_figures_text(const aip_figures_t *figures, apr_pool_t *pool);
 
-/** @return false when `text` is not as it should be, or from more than a minute ahead of `now` */
+/** Strict: finite numbers from 0 to a bound, single spaces. @return false when `text` is not as it
+ * should be, or from more than a minute ahead of `now` */
 bool aip_figures_read(aip_span_t text, apr_time_t now, aip_figures_t *figures);
 
 #endif

@@ -158,15 +158,34 @@ static apr_status_t assign(aip_target_t *target, const char *place, apr_pool_t *
     return APR_SUCCESS;
 }
 
-/* What other machines know the target by. */
+static bool id_taken(const char *id)
+{
+    for (int i = 0; i < aip_registry->targets->nelts; i++) {
+        const aip_targets_t *targets = APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *);
+        for (int k = 0; k < targets->n; k++) {
+            if (targets->list[k]->shared_id && strcmp(targets->list[k]->shared_id, id) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* What other machines know the target by: nothing that differs between them, such as their names.
+ * Targets that are alike are told apart by their order. */
 static const char *shared_id(const aip_target_t *target, const char *path, apr_pool_t *pool)
 {
     unsigned char digest[SHA256_DIGEST_LENGTH];
     const aip_url_t *url = &target->endpoint->url;
-    const char *text = apr_psprintf(pool, "%s\n%s\n%s%s\n%s", path, target->name, url->origin,
-                                    url->path, target->f.model_name ? target->f.model_name : "");
-    SHA256((const unsigned char *)text, strlen(text), digest);
-    return apr_pescape_hex(pool, digest, sizeof digest, 0);
+    const char *id = NULL;
+    for (int same = 0; !id || id_taken(id); same++) {
+        const char *text =
+            apr_psprintf(pool, "%d\n%s\n%s\n%s%s\n%s", same, path, target->name, url->origin,
+                         url->path, target->f.model_name ? target->f.model_name : "");
+        SHA256((const unsigned char *)text, strlen(text), digest);
+        id = apr_pescape_hex(pool, digest, sizeof digest, 0);
+    }
+    return id;
 }
 
 static const aip_section_t *section_of(const aip_targets_t *targets)

@@ -16,7 +16,7 @@
 #define LATER (T0 + 60 * SEC)
 #define LEASE (40 * SEC)
 
-enum { THREADS = 16, PROCESSES = 4, ROUNDS = 100, TIMES = 2000 };
+enum { THREADS = 16, PROCESSES = 4, ROUNDS = 100, TIMES = 2000, LAPS = 50000, PAIR = 2 };
 
 Suite *health_shared_suite(void);
 
@@ -211,6 +211,93 @@ START_TEST(longest_pause)
 }
 END_TEST
 
+/* ---- two of them, side by side through many states: they meet at each ---- */
+
+typedef struct lap_t {
+    aip_target_state_t state;
+    _Atomic int yes;
+} lap_t;
+
+typedef struct laps_t {
+    int kind;
+    _Atomic int runners, arrived;
+    lap_t laps[LAPS];
+} laps_t;
+
+static const struct {
+    const char *name;
+    int failures; /* before */
+    int yes;      /* so many are told so */
+} pairs[] = {
+    {"one probes", 3, 1},
+    {"one opens", 2, 1},
+    {"the longer pause", 0, PAIR},
+    {"both failures count", 1, 1},
+};
+
+static bool run_lap(int kind, aip_target_state_t *state, int runner)
+{
+    apr_interval_time_t wait = (1 + runner) * SEC;
+    switch (kind) {
+    case 0:
+        return aip_health_admit(state, &rules, LEASE, LATER) == AIP_ADMIT_PROBE;
+    case 2:
+        return aip_health_cool(state, &rules, wait, 429, LATER) >= wait;
+    default:
+        return aip_health_failure(state, &rules, false, LATER);
+    }
+}
+
+static void *run_laps(void *data)
+{
+    laps_t *l = data;
+    int runner = atomic_fetch_add(&l->runners, 1);
+    for (int i = 0; i < LAPS; i++) {
+        atomic_fetch_add(&l->arrived, 1);
+        for (int spins = 0; atomic_load(&l->arrived) < PAIR * (i + 1); spins++) {
+            if (spins > 1000) {
+                sched_yield();
+            }
+        }
+        for (volatile int late = i / (1 + runner * 99) % 100; late > 0; late--) {
+            continue; /* sometimes the one is first, sometimes the other */
+        }
+        if (run_lap(l->kind, &l->laps[i].state, runner)) {
+            atomic_fetch_add(&l->laps[i].yes, 1);
+        }
+    }
+    return NULL;
+}
+
+START_TEST(side_by_side)
+{
+    laps_t *l = mmap(NULL, sizeof *l, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int wrong = 0, status;
+    ck_assert_ptr_ne(l, MAP_FAILED);
+    l->kind = _i;
+    for (int i = 0; i < LAPS; i++) {
+        for (int k = 0; k < pairs[_i].failures; k++) {
+            aip_health_failure(&l->laps[i].state, &rules, false, T0);
+        }
+    }
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    run_laps(l);
+    if (pid == 0) {
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    for (int i = 0; i < LAPS; i++) {
+        const aip_target_state_t *state = &l->laps[i].state;
+        wrong += atomic_load(&l->laps[i].yes) != pairs[_i].yes;
+        wrong += _i == 2 && aip_health_back_at(state, &rules, LATER) != LATER + PAIR * SEC;
+        wrong += _i == 3 && atomic_load(&state->fails) != 1 + PAIR;
+    }
+    ck_assert_msg(wrong == 0, "%s: %d times not", pairs[_i].name, wrong);
+    munmap(l, sizeof *l);
+}
+END_TEST
+
 static void answer(shared_t *s)
 {
     aip_usage_t usage = AIP_USAGE_UNKNOWN;
@@ -249,6 +336,7 @@ Suite *health_shared_suite(void)
     tcase_add_loop_test(tc, closed_once, 0, 2);
     tcase_add_loop_test(tc, opened_once, 0, 2);
     tcase_add_loop_test(tc, longest_pause, 0, 2);
+    tcase_add_loop_test(tc, side_by_side, 0, (int)(sizeof pairs / sizeof *pairs));
     tcase_add_loop_test(tc, no_usage_is_lost, 0, 2);
     suite_add_tcase(suite, tc);
     return suite;
