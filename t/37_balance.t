@@ -40,9 +40,17 @@ my $conf = 'Listen 127.0.0.1:${SPARE_2_PORT}' . "\n${children}KeepAlive Off\nAIB
     . gateway('least', "AIBalancerAlgorithm least-connections\n", targets(100, 100, 200))
     . join('', map { gateway("usage-$_", "AIBalancerAlgorithm lowest-usage\nAIBalancerTokensCountStrategy $_\nAIBalancerUsageWindow 1500\n", targets(100, 100)) }
         qw(total-tokens prompt-tokens completion-tokens cost))
+    . join('', map { gateway("failing-$_", "AIBalancerAlgorithm lowest-$_\n", targets(100, 100)) } qw(usage latency))
+    . gateway('four', '', targets(100, 100, 100), target('t4', 'MOCK_EMBED'))
+    . gateway('four-weighted', '', (targets(300, 100, 100))[0, 1, 2], target('t4', 'MOCK_EMBED', 'AIWeight 200'))
+    . gateway('groups-out', "AIBalancerAlgorithm priority\n", targets(100, 100, 100), target('t4', 'MOCK_EMBED'))
+    . gateway('ejected', "AIBalancerMaxFails 1\nAIBalancerFailTimeout 60000\nAIBalancerFailoverCriteria http_503\n", targets(100, 100, 100), target('t4', 'MOCK_EMBED'))
+    . gateway('latency-out', "AIBalancerAlgorithm lowest-latency\nAIBalancerLatencyStrategy e2e\n", targets(100, 100, 100))
     . gateway('latency-e2e', "AIBalancerAlgorithm lowest-latency\nAIBalancerLatencyStrategy e2e\n", targets(100, 100, 100))
     . gateway('latency-tpot', "AIBalancerAlgorithm lowest-latency\n", targets(100, 100))
     . gateway('groups', "AIBalancerAlgorithm priority\nAIBalancerFailoverCriteria http_503\n", targets(200, 200, 100))
+    . gateway('meaning-out', "AIBalancerAlgorithm semantic\n$embedder", target('near', 'MOCK_1', 'AIDescription "axis:0 1"'),
+        target('next-1', 'MOCK_2', 'AIWeight 300', 'AIDescription "axis:1 1"'), target('next-2', 'MOCK_3', 'AIWeight 100', 'AIDescription "axis:1 1"'))
     . gateway('meaning', "AIBalancerAlgorithm semantic\nAIBalancerFailoverCriteria http_503\n$embedder",
         target('near-1', 'MOCK_1', 'AIWeight 300', 'AIDescription "axis:0 1"'), target('near-2', 'MOCK_2', 'AIWeight 100', 'AIDescription "axis:0 1"'),
         target('next', 'MOCK_3', 'AIDescription "axis:1 1"'), target('rest', 'MOCK_3', 'AIDescription CATCHALL'));
@@ -209,6 +217,58 @@ mock_behave({port => $mock{t2}, times => -1, do => {status => 503}});
 is_deeply(shares(map { ask('meaning') } 1 .. 4), {next => 4}, 'semantic: the route fails: the next one');
 mock_reset();
 
+# ---- targets that are out of service ----
+sub drain {
+    my ($path, $name) = @_;
+    my $r = client(port => port('SPARE_2'))->post('/status', {path => "/$path", target => $name, action => 'drain'});
+    is($r->{status}, 200, "$path: $name is drained");
+    return;
+}
+
+# Their turns are shared by the others, by weight; three requests more or less are allowed.
+sub shared {
+    my ($path, $n, %want) = @_;
+    my $got = shares(map { ask($path) } 1 .. $n);
+    is(join(' ', sort keys %$got), join(' ', sort keys %want), "$path: who answers");
+    cmp_ok(abs($got->{$_} - $want{$_}), '<=', 3, "$path: the share of $_ is $want{$_}") or diag("$got->{$_}") for sort keys %want;
+    return;
+}
+
+drain('four', 't2');
+shared('four', 300, t1 => 100, t3 => 100, t4 => 100);
+drain('four', 't3');
+shared('four', 300, t1 => 150, t4 => 150);
+drain('four-weighted', 't2');
+shared('four-weighted', 300, t1 => 150, t3 => 50, t4 => 100);
+drain('groups-out', 't1');
+shared('groups-out', 300, t2 => 100, t3 => 100, t4 => 100);
+mock_behave({port => $mock{t1}, times => 1, do => {status => 503}});
+wait_until('an ejection', sub { ask('ejected'); state_of('ejected', 't1')->{availability} eq 'ejected' });
+shared('ejected', 300, t2 => 100, t3 => 100, t4 => 100);
+drain('meaning-out', 'near');
+shared('meaning-out', 80, 'next-1' => 60, 'next-2' => 20);
+mock_reset();
+
+# a slow target is probed all the same
+mock_behave({port => $mock{t2}, times => -1, do => {delay_ms => 30}}, {port => $mock{t3}, times => -1, do => {delay_ms => 5}});
+ask('latency-out') for 1 .. 6; # all are measured
+drain('latency-out', 't3');
+my $probed = state_of('latency-out', 't2')->{attempts};
+ask('latency-out') for 1 .. 150;
+cmp_ok(state_of('latency-out', 't2')->{attempts} - $probed, '>=', 2, 'lowest latency: a slow one is probed while another is out of service');
+mock_reset();
+
+# a target that only gives errors does not draw the requests
+for my $how (qw(usage latency)) {
+    for my $status (401, 404, 500) {
+        mock_reset();
+        mock_behave({port => $mock{t1}, times => -1, do => {status => $status}});
+        my $errors = grep { client(port => port('SPARE_2'))->post("/failing-$how", chat('hello'))->{status} == $status } 1 .. 100;
+        cmp_ok($errors, '<=', 6, "lowest $how: an answer of $status draws no more of them");
+    }
+}
+mock_reset();
+
 # ---- what survives a graceful restart ----
 mock_behave({times => -1, do => {delay_ms => 1500}});
 @held = hold('/least', 2);
@@ -227,5 +287,5 @@ pass('graceful restart: and counted off by the old children');
 mock_reset();
 
 $h->stop;
-is_deeply([grep { !/AH00052|exit signal Killed/ } $h->unexpected()], [], 'nothing unexpected in the log');
+is_deeply([grep { !/AH00052|exit signal Killed/ } $h->unexpected('AIP0025')], [], 'nothing unexpected in the log');
 finish();

@@ -24,8 +24,13 @@ typedef struct aip_wheel_t aip_wheel_t;
 /** @param weights  indexed by target, 1..65535 */
 aip_wheel_t *aip_wheel_create(const int *targets, int n, const int *weights, apr_pool_t *pool);
 
-/** Appends the wheel's targets: the one whose turn it is at `tick`, then the others by weight. */
-void aip_wheel_append(const aip_wheel_t *wheel, apr_uint32_t tick, aip_candidates_t *candidates);
+/**
+ * Appends the wheel's targets: the one whose turn it is at `tick`, then the others by weight. The
+ * turns of targets that are not available go to the others by weight.
+ * @param look  by target; NULL: all are available
+ */
+void aip_wheel_append(const aip_wheel_t *wheel, apr_uint32_t tick, const aip_availability_e *look,
+                      aip_candidates_t *candidates);
 
 /** What an algorithm looks at, one per target. */
 typedef struct aip_load_t {
@@ -34,6 +39,8 @@ typedef struct aip_load_t {
     double usage;                    /**< recent usage of the kind asked for, all machines */
     double latency;                  /**< microseconds of the kind asked for; < 0: not measured */
     apr_interval_time_t latency_age; /**< since it was measured */
+    double failures;                 /**< recent ones, faded like usage */
+    bool unavailable;                /**< needs no probe of its latency */
 } aip_load_t;
 
 /* Scores, one per target, the least is best. */
@@ -42,12 +49,13 @@ typedef struct aip_load_t {
 void aip_score_connections(const aip_load_t *loads, int n, double *scores);
 
 /** Usage / weight. Requests in flight, whose usage is not known yet, count as much as the answers
- * so far did on average. @param typical  usage of one answer */
+ * so far did on average, and a failure as much as AIP_REPROBE_TURNS of them: a target that only
+ * fails uses nothing. @param typical  usage of one answer */
 void aip_score_usage(const aip_load_t *loads, int n, double typical, double *scores);
 
 /** Latency / weight. A target that was never measured goes first, unless it has a request in
  * flight: then it counts as the average of the others. At every AIP_REPROBE_TURNS-th tick the
- * target that was measured longest ago goes first. */
+ * available target that was measured longest ago goes first. */
 void aip_score_latency(const aip_load_t *loads, int n, apr_uint32_t tick, double *scores);
 
 #define AIP_REPROBE_TURNS 50
@@ -73,8 +81,9 @@ void aip_candidates_filter(aip_candidates_t *candidates, const aip_availability_
 void aip_candidates_defer(aip_candidates_t *candidates, int i);
 
 /** Members of each ranked route in turn. @param wheels  one per route @param ticks  one per route
- */
+ * @param look  as for aip_wheel_append() */
 void aip_candidates_ranked(const aip_decision_t *decision, aip_wheel_t *const *wheels,
-                           const apr_uint32_t *ticks, aip_candidates_t *candidates);
+                           const apr_uint32_t *ticks, const aip_availability_e *look,
+                           aip_candidates_t *candidates);
 
 #endif

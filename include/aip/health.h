@@ -37,6 +37,7 @@ typedef struct aip_target_state_t {
     _Atomic(apr_int64_t) cooling_until;   /**< no request before that */
     _Atomic(apr_uint64_t) attempts, failures, answers; /**< since the state was made */
     aip_decay_t took;     /**< average time of an answer, microseconds; failures leave it alone */
+    aip_decay_t failed;   /**< attempts that an algorithm shall hold against it, faded like usage */
     aip_decay_t answered; /**< answers whose usage was added, faded like it */
     aip_decay_t usage[AIP_USAGE_KINDS];       /**< of this machine; window: AIBalancerUsageWindow */
     aip_decay_t latency[AIP_LATENCY_KINDS];   /**< microseconds, of this machine */

@@ -3,9 +3,12 @@
  * and shared by all requests; appending costs no walk over the period. */
 #include "aip/balance.h"
 
+#include <math.h>
+
 struct aip_wheel_t {
     int n;
     int *by_weight; /* heaviest first, configuration order among equals */
+    int *weights;   /* in the order of by_weight */
     int period;
     int *turns; /* target of each tick of the period */
 };
@@ -64,15 +67,46 @@ aip_wheel_t *aip_wheel_create(const int *targets, int n, const int *weights, apr
         }
         wheel->by_weight[k] = targets[i];
     }
+    wheel->weights = apr_pcalloc(pool, (apr_size_t)n * sizeof(int));
+    for (int i = 0; i < n; i++) {
+        wheel->weights[i] = weights[wheel->by_weight[i]];
+    }
     wheel->period = reduce(targets, n, weights, reduced);
     wheel->turns = apr_pcalloc(pool, (apr_size_t)wheel->period * sizeof(int));
     fill_turns(wheel, targets, reduced, pool);
     return wheel;
 }
 
-void aip_wheel_append(const aip_wheel_t *wheel, apr_uint32_t tick, aip_candidates_t *candidates)
+/* Who gets a turn of a target that is not available: a draw by weight among those that are. The
+ * draws are spread evenly: over one period by the place of the turn in it, over periods by
+ * multiples of the golden ratio (a Weyl sequence). @return -1: nobody is available */
+static int draw(const aip_wheel_t *wheel, apr_uint32_t tick, const aip_availability_e *look)
+{
+    const double golden = 0.6180339887498949;
+    apr_uint32_t period = (apr_uint32_t)wheel->period;
+    double sum = 0, place = (double)(tick / period) * golden + (double)(tick % period) / period;
+    for (int i = 0; i < wheel->n; i++) {
+        sum += look[wheel->by_weight[i]] == AIP_AVAILABLE ? wheel->weights[i] : 0;
+    }
+    double left = (place - floor(place)) * sum;
+    int drawn = -1;
+    for (int i = 0; i < wheel->n && left >= 0; i++) {
+        if (look[wheel->by_weight[i]] == AIP_AVAILABLE) {
+            drawn = wheel->by_weight[i];
+            left -= wheel->weights[i];
+        }
+    }
+    return drawn;
+}
+
+void aip_wheel_append(const aip_wheel_t *wheel, apr_uint32_t tick, const aip_availability_e *look,
+                      aip_candidates_t *candidates)
 {
     int first = wheel->turns[tick % (apr_uint32_t)wheel->period];
+    if (look && look[first] != AIP_AVAILABLE) {
+        int drawn = draw(wheel, tick, look);
+        first = drawn >= 0 ? drawn : first;
+    }
     candidates->targets[candidates->n++] = first;
     for (int i = 0; i < wheel->n; i++) {
         if (wheel->by_weight[i] != first) {
@@ -82,11 +116,12 @@ void aip_wheel_append(const aip_wheel_t *wheel, apr_uint32_t tick, aip_candidate
 }
 
 void aip_candidates_ranked(const aip_decision_t *decision, aip_wheel_t *const *wheels,
-                           const apr_uint32_t *ticks, aip_candidates_t *candidates)
+                           const apr_uint32_t *ticks, const aip_availability_e *look,
+                           aip_candidates_t *candidates)
 {
     for (int i = 0; i < decision->n; i++) {
         int route = decision->ranked[i].route;
-        aip_wheel_append(wheels[route], ticks[route], candidates);
+        aip_wheel_append(wheels[route], ticks[route], look, candidates);
     }
 }
 

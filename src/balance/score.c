@@ -18,7 +18,8 @@ void aip_score_connections(const aip_load_t *loads, int n, double *scores)
 void aip_score_usage(const aip_load_t *loads, int n, double typical, double *scores)
 {
     for (int i = 0; i < n; i++) {
-        scores[i] = (loads[i].usage + loads[i].in_flight * typical) / loads[i].weight;
+        double unknown = loads[i].in_flight + AIP_REPROBE_TURNS * loads[i].failures;
+        scores[i] = (loads[i].usage + unknown * typical) / loads[i].weight;
     }
 }
 
@@ -36,12 +37,12 @@ static double mean_latency(const aip_load_t *loads, int n)
     return measured ? sum / measured : 0;
 }
 
-/* @return -1: none was measured */
+/* @return -1: none that is available was measured */
 static int measured_longest_ago(const aip_load_t *loads, int n)
 {
     int oldest = -1;
     for (int i = 0; i < n; i++) {
-        if (loads[i].latency >= 0 &&
+        if (loads[i].latency >= 0 && !loads[i].unavailable &&
             (oldest < 0 || loads[i].latency_age > loads[oldest].latency_age)) {
             oldest = i;
         }

@@ -34,7 +34,8 @@ static void set_latency(aip_load_t *load, const aip_target_state_t *state, int k
     load->latency_age = aip_decay_age(used, now);
 }
 
-static aip_load_t *read_loads(const aip_request_t *req, apr_time_t now)
+static aip_load_t *read_loads(const aip_request_t *req, const aip_availability_e *look,
+                              apr_time_t now)
 {
     const aip_location_fields_t *f = &req->conf->f;
     const aip_targets_t *targets = req->conf->targets;
@@ -45,6 +46,8 @@ static aip_load_t *read_loads(const aip_request_t *req, apr_time_t now)
         loads[i].weight = (int)targets->list[i]->f.weight;
         loads[i].in_flight = atomic_load(&state->in_flight);
         loads[i].usage = all_usage(state, f->balancer_tokens_count_strategy, now, window);
+        loads[i].failures = aip_decay_read(&state->failed, now, window);
+        loads[i].unavailable = look && look[i] != AIP_AVAILABLE;
         set_latency(&loads[i], state, f->balancer_latency_strategy, now);
     }
     return loads;
@@ -85,47 +88,60 @@ static void score_hash(const aip_request_t *req, double *scores)
 }
 
 /* By turn, then by what the algorithm compares: whom it finds equal keep their turn. */
-static void add_scored(aip_request_t *req, apr_time_t now)
+static void add_scored(aip_request_t *req, const aip_availability_e *look, apr_time_t now)
 {
     const aip_targets_t *targets = req->conf->targets;
     int algorithm = req->conf->f.balancer_algorithm;
     double *scores = apr_pcalloc(req->r->pool, (apr_size_t)targets->n * sizeof *scores);
     apr_uint32_t tick = next_tick(targets);
-    aip_wheel_append(targets->all, tick, &req->candidates);
+    aip_wheel_append(targets->all, tick, look, &req->candidates);
     if (algorithm == AIP_ALGORITHM_LEAST_CONNECTIONS) {
-        aip_score_connections(read_loads(req, now), targets->n, scores);
+        aip_score_connections(read_loads(req, look, now), targets->n, scores);
     } else if (algorithm == AIP_ALGORITHM_LOWEST_USAGE) {
-        aip_score_usage(read_loads(req, now), targets->n, typical_usage(req, now), scores);
+        aip_score_usage(read_loads(req, look, now), targets->n, typical_usage(req, now), scores);
     } else if (algorithm == AIP_ALGORITHM_LOWEST_LATENCY) {
-        aip_score_latency(read_loads(req, now), targets->n, tick, scores);
+        aip_score_latency(read_loads(req, look, now), targets->n, tick, scores);
     } else if (algorithm == AIP_ALGORITHM_CONSISTENT_HASHING) {
         score_hash(req, scores);
     }
     aip_candidates_sort(&req->candidates, scores);
 }
 
-static void add_groups(aip_request_t *req)
+static void add_groups(aip_request_t *req, const aip_availability_e *look)
 {
     const aip_targets_t *targets = req->conf->targets;
     apr_uint32_t tick = next_tick(targets);
     for (int i = 0; i < targets->n_groups; i++) {
-        aip_wheel_append(targets->groups[i], tick, &req->candidates);
+        aip_wheel_append(targets->groups[i], tick, look, &req->candidates);
     }
 }
 
-/* One tick of the wheel of the nearest route; the others stand by, their heaviest member first. */
-static void add_ranked(aip_request_t *req)
+static bool has_available(const aip_route_t *route, const aip_availability_e *look)
+{
+    bool available = !look;
+    for (int i = 0; i < route->n_targets && !available; i++) {
+        available = look[route->targets[i]] == AIP_AVAILABLE;
+    }
+    return available;
+}
+
+/* One tick of the wheel of the nearest route that is there; the others stand by, their heaviest
+ * member first. */
+static void add_ranked(aip_request_t *req, const aip_availability_e *look)
 {
     const aip_targets_t *targets = req->conf->targets;
     const aip_decision_t *d = &req->route.decision;
     apr_uint32_t *ticks = apr_pcalloc(req->r->pool, (apr_size_t)targets->routes->n * sizeof *ticks);
     aip_candidates_t ranked = {.targets =
                                    apr_pcalloc(req->r->pool, (apr_size_t)targets->n * sizeof(int))};
-    if (d->n) {
-        int first = d->ranked[0].route;
-        ticks[first] = apr_atomic_inc32(&targets->ticks[first]);
+    for (int i = 0; i < d->n; i++) {
+        int route = d->ranked[i].route;
+        if (has_available(&targets->routes->routes[route], look)) {
+            ticks[route] = apr_atomic_inc32(&targets->ticks[route]);
+            break;
+        }
     }
-    aip_candidates_ranked(d, targets->by_route, ticks, &ranked);
+    aip_candidates_ranked(d, targets->by_route, ticks, look, &ranked);
     if (req->route.preferred >= 0) {
         req->candidates.targets[req->candidates.n++] = req->route.preferred;
     }
@@ -160,50 +176,59 @@ static apr_status_t unavailable(const aip_request_t *req, const aip_candidates_t
                          NULL, "every target has been taken out of service");
 }
 
-static apr_status_t filter(aip_request_t *req, apr_time_t now, aip_error_t *err)
+/* @return by target; NULL: all are available */
+static aip_availability_e *look_at(const aip_request_t *req, const aip_health_rules_t *rules,
+                                   apr_time_t now)
 {
     const aip_targets_t *targets = req->conf->targets;
-    aip_candidates_t *candidates = &req->candidates;
-    aip_health_rules_t rules = aip_health_rules(&req->conf->f);
     aip_availability_e *look = apr_palloc(req->r->pool, (apr_size_t)targets->n * sizeof *look);
-    aip_candidates_t ordered = *candidates;
     bool all = true;
     for (int i = 0; i < targets->n; i++) {
-        look[i] = aip_health_look(targets->list[i]->state, &rules, now);
+        look[i] = aip_health_look(targets->list[i]->state, rules, now);
         if (look[i] == AIP_COOLING && targets->n == 1) {
             look[i] = AIP_AVAILABLE; /* who is alone speaks for himself */
         }
         all = all && look[i] == AIP_AVAILABLE;
     }
-    if (all) {
-        candidates->healthy = candidates->n;
+    return all ? NULL : look;
+}
+
+static apr_status_t filter(aip_request_t *req, const aip_availability_e *look,
+                           const aip_health_rules_t *rules, apr_time_t now, aip_error_t *err)
+{
+    aip_candidates_t *candidates = &req->candidates;
+    aip_candidates_t ordered = *candidates;
+    candidates->healthy = candidates->n;
+    if (!look) {
         return APR_SUCCESS;
     }
     ordered.targets =
         apr_pmemdup(req->r->pool, ordered.targets, (apr_size_t)ordered.n * sizeof(int));
     aip_candidates_filter(candidates, look);
-    return candidates->n ? APR_SUCCESS : unavailable(req, &ordered, &rules, now, err);
+    return candidates->n ? APR_SUCCESS : unavailable(req, &ordered, rules, now, err);
 }
 
 apr_status_t aip_balance_stage(aip_request_t *req, aip_error_t *err)
 {
     apr_time_t now = apr_time_now();
+    aip_health_rules_t rules = aip_health_rules(&req->conf->f);
+    const aip_availability_e *look = look_at(req, &rules, now);
     req->candidates.targets =
         apr_pcalloc(req->r->pool, (apr_size_t)(req->conf->targets->n + 1) * sizeof(int));
     switch ((aip_algorithm_e)req->conf->f.balancer_algorithm) {
     case AIP_ALGORITHM_SEMANTIC:
-        add_ranked(req);
+        add_ranked(req, look);
         break;
     case AIP_ALGORITHM_PRIORITY:
-        add_groups(req);
+        add_groups(req, look);
         break;
     case AIP_ALGORITHM_ROUND_ROBIN:
     case AIP_ALGORITHM_CONSISTENT_HASHING:
     case AIP_ALGORITHM_LEAST_CONNECTIONS:
     case AIP_ALGORITHM_LOWEST_USAGE:
     case AIP_ALGORITHM_LOWEST_LATENCY:
-        add_scored(req, now);
+        add_scored(req, look, now);
         break;
     }
-    return filter(req, now, err);
+    return filter(req, look, &rules, now, err);
 }

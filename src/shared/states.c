@@ -19,7 +19,6 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-#define RETAINED "ai_proxy_adv-states"
 #define SLOTS_AT_ONCE 256
 
 typedef _Atomic(apr_uint32_t) count_t;
@@ -72,11 +71,15 @@ static apr_status_t retain(server_rec *s)
 {
     unsigned char random[16];
     void *memory = NULL;
-    states = ap_retained_data_get(RETAINED);
+    char key[80];
+    /* A graceful restart may load a newer module, to which the old one's memory means nothing. */
+    apr_snprintf(key, sizeof key, "ai_proxy_adv-states-%s-%d-%d-%d", AIP_VERSION,
+                 (int)sizeof *states, (int)sizeof(slot_t), (int)sizeof(block_t));
+    states = ap_retained_data_get(key);
     if (states) {
         return APR_SUCCESS;
     }
-    states = ap_retained_data_create(RETAINED, sizeof *states);
+    states = ap_retained_data_create(key, sizeof *states);
     states->pool = s->process->pool;
     if (ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &states->n_children) != APR_SUCCESS ||
         states->n_children < 1) {

@@ -64,15 +64,43 @@ static bool blamed(const aip_sink_state_t *state, const aip_http1_result_t *resu
            (aip_status_criterion(result->status) & counted);
 }
 
+/* Statuses that tell of the target (credentials, model, quota, its own trouble) and not of this
+ * request. */
+static bool refused(int status)
+{
+    switch (status) {
+    case HTTP_BAD_REQUEST:
+    case HTTP_REQUEST_ENTITY_TOO_LARGE:
+    case HTTP_REQUEST_URI_TOO_LARGE:
+    case HTTP_UNSUPPORTED_MEDIA_TYPE:
+    case HTTP_UNPROCESSABLE_ENTITY:
+        return false;
+    }
+    return status >= 400;
+}
+
+/* What answers nothing uses nothing and takes no time: without this an algorithm would prefer it.
+ */
+static void learn_failure(const aip_sink_state_t *state, const aip_attempt_t *attempt,
+                          apr_time_t now)
+{
+    aip_state_penalize(state->target->state, attempt->took, now);
+    aip_decay_add(&state->target->state->failed, 1, now,
+                  apr_time_from_msec(state->req->conf->f.balancer_usage_window));
+}
+
 static void learn_health(const aip_sink_state_t *state, const aip_http1_result_t *result,
                          const aip_attempt_t *attempt, bool probe, apr_time_t now)
 {
     request_rec *r = state->req->r;
     const aip_target_t *target = state->target;
     aip_health_rules_t rules = aip_health_rules(&state->req->conf->f);
-    if (blamed(state, result)) {
+    bool blame = blamed(state, result);
+    if (blame || refused(result->status)) {
+        learn_failure(state, attempt, now);
+    }
+    if (blame) {
         atomic_fetch_add(&target->state->failures, 1);
-        aip_state_penalize(target->state, attempt->took, now);
         if (aip_health_failure(target->state, &rules, probe, now)) {
             ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
                           "AIP0025: target %s: ejected for %" APR_TIME_T_FMT

@@ -4,6 +4,7 @@
  * out who must not be tried. */
 
 #include <apr_strings.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@ static int first_at(const aip_wheel_t *wheel, apr_uint32_t tick)
 {
     int targets[16];
     aip_candidates_t c = {.targets = targets};
-    aip_wheel_append(wheel, tick, &c);
+    aip_wheel_append(wheel, tick, NULL, &c);
     return targets[0];
 }
 
@@ -78,6 +79,55 @@ START_TEST(exact_shares)
 END_TEST
 
 /* Weights that do not fit the longest period are scaled; nobody starves and shares stay near. */
+/* Whoever is missing, the others share its turns by weight; nobody's own turn moves. */
+START_TEST(missing_shares)
+{
+    static const struct {
+        int weights[4];
+        aip_availability_e look[4];
+    } rows[] = {
+        {{1, 1, 1, 1}, {AIP_AVAILABLE, AIP_DRAINED, AIP_AVAILABLE, AIP_AVAILABLE}},
+        {{1, 1, 1, 1}, {AIP_AVAILABLE, AIP_EJECTED, AIP_COOLING, AIP_AVAILABLE}},
+        {{3, 1, 1, 2}, {AIP_AVAILABLE, AIP_EJECTED, AIP_AVAILABLE, AIP_AVAILABLE}},
+        {{1, 4, 2, 1}, {AIP_AVAILABLE, AIP_DRAINED, AIP_AVAILABLE, AIP_AVAILABLE}},
+        {{5, 3, 1, 4}, {AIP_DRAINED, AIP_AVAILABLE, AIP_AVAILABLE, AIP_AVAILABLE}},
+        {{65535, 3, 1, 4}, {AIP_DRAINED, AIP_AVAILABLE, AIP_AVAILABLE, AIP_AVAILABLE}},
+    };
+    enum { TURNS = 20000 };
+    int all[] = {0, 1, 2, 3}, got[4] = {0}, list[4];
+    const aip_availability_e *look = rows[_i].look;
+    aip_wheel_t *wheel = aip_wheel_create(all, 4, rows[_i].weights, pool);
+    double sum = 0;
+    for (apr_uint32_t tick = 0; tick < TURNS; tick++) {
+        aip_candidates_t c = {.targets = list};
+        int own = first_at(wheel, tick);
+        aip_wheel_append(wheel, tick, look, &c);
+        ck_assert_int_eq(c.n, 4);
+        ck_assert(look[own] != AIP_AVAILABLE || list[0] == own);
+        got[list[0]]++;
+    }
+    for (int i = 0; i < 4; i++) {
+        sum += look[i] == AIP_AVAILABLE ? rows[_i].weights[i] : 0;
+    }
+    for (int i = 0; i < 4; i++) {
+        double want = look[i] == AIP_AVAILABLE ? TURNS * rows[_i].weights[i] / sum : 0;
+        ck_assert_msg(fabs(got[i] - want) <= want * 0.01, "row %d: target %d got %d instead of %g",
+                      _i, i, got[i], want);
+    }
+}
+END_TEST
+
+START_TEST(nobody_available)
+{
+    int all[] = {0, 1}, weights[] = {1, 2}, list[2];
+    aip_availability_e look[] = {AIP_EJECTED, AIP_EJECTED};
+    aip_wheel_t *wheel = aip_wheel_create(all, 2, weights, pool);
+    aip_candidates_t c = {.targets = list};
+    aip_wheel_append(wheel, 1, look, &c); /* as if all were there */
+    ck_assert_str_eq(joined(&c), "0 1");
+}
+END_TEST
+
 START_TEST(scaled_shares)
 {
     static const int targets[] = {0, 1, 2};
@@ -108,7 +158,7 @@ START_TEST(the_rest_by_weight)
     for (apr_uint32_t tick = 0; tick < 11; tick++) {
         int list[4];
         aip_candidates_t c = {.targets = list};
-        aip_wheel_append(wheel, tick, &c);
+        aip_wheel_append(wheel, tick, NULL, &c);
         ck_assert_int_eq(c.n, 4);
         ck_assert_str_eq(joined(&c), rows[list[0]].expected);
         seen |= 1 << list[0];
@@ -140,7 +190,7 @@ START_TEST(many_targets)
     }
     aip_wheel_t *wheel = aip_wheel_create(targets, N, weights, pool);
     aip_candidates_t c = {.targets = list};
-    aip_wheel_append(wheel, 77777, &c);
+    aip_wheel_append(wheel, 77777, NULL, &c);
     ck_assert_int_eq(c.n, N);
     for (int i = 0; i < N; i++) {
         counts[list[i]]++;
@@ -182,7 +232,7 @@ START_TEST(ranked)
         order[i] = (aip_ranked_t){rows[_i].order[i], 0};
     }
     aip_decision_t decision = {.n = rows[_i].n, .ranked = order};
-    aip_candidates_ranked(&decision, wheels, rows[_i].ticks, &c);
+    aip_candidates_ranked(&decision, wheels, rows[_i].ticks, NULL, &c);
     ck_assert_msg(strcmp(joined(&c), rows[_i].expected) == 0, "%s: %s", rows[_i].name, joined(&c));
 }
 END_TEST
@@ -297,6 +347,8 @@ Suite *balance_suite(void)
     tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
     tcase_add_loop_test(tcase, turns, 0, 7);
     tcase_add_loop_test(tcase, exact_shares, 0, 5);
+    tcase_add_loop_test(tcase, missing_shares, 0, 6);
+    tcase_add_test(tcase, nobody_available);
     tcase_add_test(tcase, scaled_shares);
     tcase_add_test(tcase, the_rest_by_weight);
     tcase_add_test(tcase, counter_wraps);

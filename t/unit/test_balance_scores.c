@@ -124,6 +124,41 @@ START_TEST(lowest_usage)
 }
 END_TEST
 
+/* Failures count as so many answers, so that who only fails is tried now and then. */
+START_TEST(usage_of_failures)
+{
+    aip_load_t loads[2] = {{.weight = 1}, {.weight = 1}};
+    double scores[2];
+    int failed = 0;
+    for (int request = 0; request < 1000; request++) {
+        aip_score_usage(loads, 2, 20, scores);
+        if (best(scores, 2) == 0) {
+            loads[0].failures++;
+            failed++;
+        } else {
+            loads[1].usage += 20;
+        }
+    }
+    ck_assert_int_ge(failed, 1);
+    ck_assert_int_le(failed, 1000 / AIP_REPROBE_TURNS + 1);
+}
+END_TEST
+
+/* A probe is not spent on a target that is out of service. */
+START_TEST(probe_of_available)
+{
+    aip_load_t loads[3] = {{.weight = 1, .latency = 10, .latency_age = 1},
+                           {.weight = 1, .latency = 90, .latency_age = 5},
+                           {.weight = 1, .latency = 50, .latency_age = 9, .unavailable = true}};
+    double scores[3];
+    aip_score_latency(loads, 3, AIP_REPROBE_TURNS - 1, scores);
+    ck_assert_int_eq(best(scores, 3), 1);
+    loads[2].unavailable = false;
+    aip_score_latency(loads, 3, AIP_REPROBE_TURNS - 1, scores);
+    ck_assert_int_eq(best(scores, 3), 2);
+}
+END_TEST
+
 /* A burst of requests, none of them answered yet, is spread by weight. */
 START_TEST(usage_of_a_burst)
 {
@@ -226,6 +261,8 @@ Suite *balance_scores_suite(void)
     tcase_add_test(tc, connections_follow_weights);
     tcase_add_loop_test(tc, lowest_usage, 0, ROWS(usages));
     tcase_add_test(tc, usage_of_a_burst);
+    tcase_add_test(tc, usage_of_failures);
+    tcase_add_test(tc, probe_of_available);
     tcase_add_loop_test(tc, lowest_latency, 0, ROWS(latencies));
     tcase_add_test(tc, reprobed);
     suite_add_tcase(suite, tc);
