@@ -11,6 +11,7 @@
 #include <http_log.h>
 #include <http_protocol.h>
 #include <jansson.h>
+#include <signal.h>
 #include <util_mutex.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
@@ -286,17 +287,9 @@ static const aip_target_t *logged_target(const aip_request_t *req)
     return NULL;
 }
 
-int aip_statistics_write(request_rec *r)
+static void write_request(const aip_request_t *req, apr_file_t *file, const aip_target_t *target)
 {
-    aip_request_t *req = aip_request_get(r);
-    if (!req || !req->conf->f.statistics_log || !logs) {
-        return DECLINED;
-    }
-    const aip_target_t *target = logged_target(req);
-    apr_file_t *file = apr_hash_get(logs, req->conf->f.statistics_log, APR_HASH_KEY_STRING);
-    if (!file || !target) {
-        return DECLINED;
-    }
+    const request_rec *r = req->r;
     char time[APR_RFC822_DATE_LEN];
     apr_rfc822_date(time, r->request_time);
     json_t *line =
@@ -308,5 +301,25 @@ int aip_statistics_write(request_rec *r)
         write_line(req, file, line);
         json_decref(line);
     }
+}
+
+int aip_statistics_write(request_rec *r)
+{
+    const aip_request_t *req = aip_request_get(r);
+    if (!req || !req->conf->f.statistics_log || !logs) {
+        return DECLINED;
+    }
+    const aip_target_t *target = logged_target(req);
+    apr_file_t *file = apr_hash_get(logs, req->conf->f.statistics_log, APR_HASH_KEY_STRING);
+    if (!file || !target) {
+        return DECLINED;
+    }
+    /* prefork ends a child from inside its signal handler, which frees memory there: it must not
+     * come in the middle of malloc(), nor of a line. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    write_request(req, file, target);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return OK;
 }
