@@ -16,7 +16,7 @@ my ($h, $slot, %last, @all);
 # An httpd takes about two seconds to end: meanwhile the next one has another port.
 my @slots = map {"SPARE_$_"} 1, 3, 4, 5;
 sub next_slot {
-    kill 'TERM', $h->{pid} if $h && $h->{pid};
+    $h->order_stop if $h;
     push @slots, $slot = shift @slots;
     $last{$slot}->stop if $last{$slot};
     return;

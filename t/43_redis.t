@@ -17,7 +17,7 @@ my @slots = map {"SPARE_$_"} 1, 3, 4, 5;
 sub gateway {
     my ($lines, %opt) = @_;
     my $port = $opt{port} // $redis;
-    kill 'TERM', $h->{pid} if $h && $h->{pid};
+    $h->order_stop if $h;
     push @slots, $slot = shift @slots;
     $last{$slot}->stop if $last{$slot};
     my $text = <<"CONF";

@@ -434,11 +434,19 @@ sub deaths {
     return grep {/exit signal|segfault|SIGKILL|AddressSanitizer|runtime error/} $self->lines;
 }
 
+# The order to stop; it may take two seconds until the port is free.
+sub order_stop {
+    my ($self) = @_;
+    return if !$self->{pid} || defined $self->{stopped_at};
+    $self->{stopped_at} = length $self->log;
+    kill 'TERM', $self->{pid};
+    return;
+}
+
 sub stop {
     my ($self) = @_;
+    $self->order_stop;
     my $pid = delete $self->{pid} or return;
-    $self->{stopped_at} = length $self->log;
-    kill 'TERM', $pid;
     AIPTest::wait_until("end of httpd $pid", sub { !kill 0, $pid }, 20);
     return;
 }
