@@ -3,8 +3,10 @@
  * src/request/handler.c. */
 #include "aip/config.h"
 #include "aip/endpoint.h"
+#include "aip/flights.h"
 #include "aip/observe.h"
 #include "aip/request.h"
+#include "aip/route_cache.h"
 #include "aip/state.h"
 
 #include <ap_mpm.h>
@@ -71,6 +73,8 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     }
     apr_status_t rv = aip_states_create(pconf, s);
     rv = rv ? rv : aip_endpoints_define(pconf, s);
+    rv = rv ? rv : aip_route_cache_open(pconf, s);
+    rv = rv ? rv : aip_flights_create(pconf, s);
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0003: cannot prepare the gateway");
         return HTTP_INTERNAL_SERVER_ERROR;
@@ -92,6 +96,8 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     apr_pool_cleanup_register(pchild, NULL, curl_done, apr_pool_cleanup_null);
     aip_states_child_init(pchild, s);
     aip_statistics_init(pchild, s);
+    aip_route_cache_child_init(pchild, s);
+    aip_flights_child_init(pchild, s);
     aip_endpoints_init(pchild, s);
     aip_routers_init(pchild, s);
     aip_exchange_init(pchild, s);
@@ -106,7 +112,11 @@ static void register_hooks(apr_pool_t *pool)
     (void)pool;
     ap_hook_pre_config(aip_config_pre, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_pre_config(aip_statistics_register, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_pre_config(aip_route_cache_register, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_pre_config(aip_flights_register, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_pre_config(aip_log_items_register, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(aip_check_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_test_config(aip_config_dump, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_open_logs(aip_statistics_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(aip_states_child_status, NULL, NULL, APR_HOOK_MIDDLE);

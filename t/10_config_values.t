@@ -13,6 +13,9 @@ AIModelProvider openai
 AIModelName m
 CONF
 
+my $state = "$AIPTest::Setup::t/state";
+AIPTest::Setup::write_file("$state/examples-$_", "an example of $_\n") for qw(a b);
+
 # A configuration with one line in a location, or inside a target; the line has a number of its own.
 sub location { return "<Location /x>\n$_[0]\n<AITarget t>\n$target</AITarget>\n</Location>\n" }
 sub inside   { return "<Location /x>\n<AITarget t>\n$_[0]\n${\($_[1] // $target)}</AITarget>\n</Location>\n" }
@@ -36,7 +39,7 @@ sub refused {
 # The message names the directive, the value and what is allowed.
 sub bad_value {
     my ($directive, $value, $allowed, $text, $line) = @_;
-    my $shown = $value eq '""' ? '' : $directive eq 'AIBalancerFailoverCriteria' ? "'" . ($value =~ /(\S+)$/)[0] . "'" : "'$value'";
+    my $shown = $value eq '""' ? '' : $directive =~ /^(AIBalancerFailoverCriteria|AITargetAccepts)$/ ? "'" . ($value =~ /(\S+)$/)[0] . "'" : "'" . ($value =~ s/^"(.*)"$/$1/r) . "'";
     refused($text, $line, qr/$directive\b.*\Q$shown\E.*\Q$allowed\E/s, "$directive $value");
     return;
 }
@@ -102,6 +105,21 @@ my %of_location = (
     AIRoutePrompt => [['last-user', 'all-user', 'last 3', 'all'], ['last', 'last 0', 'last x', 'first', 'all 2'], 'last-user, all-user, last N'],
     AIRoutePromptMaxBytes => [[16], [15], 'from 16'],
     AIRouteOnFailure => [[qw(catchall fail)], [], ''],
+    AIRouteCache => [[qw(auto none shmcb shmcb:name shmcb:name(100000) redis:127.0.0.1:6379 memcache:127.0.0.1:11211)], ['""'], 'that is not empty'],
+    AIRouteCacheTTL => [[1, 31536000], [0, 31536001, '1d'], 'whole number from 1 to 31536000'],
+    AIRouteCacheSize => [[65536, 1073741824], [65535, '8M'], 'whole number from 65536 to'],
+    AIRouteAggregate => [[qw(max mean topk-mean)], ['min'], 'max mean topk-mean'],
+    AIRouteAggregateTopK => [[1, 1000], [0, 1001], 'from 1 to 1000'],
+    AIRouteMargin => [[qw(0 0.05 1000)], [qw(-0.1 .5 x 1001)], 'number from 0 to 1000'],
+    AIRouteOnAmbiguous => [[qw(nearest catchall a-target)], ['""'], 'that is not empty'],
+    AIRouteSticky => [['off', 'header X-Session', 'cookie sid', 'conversation'],
+        ['header', 'cookie', 'on', 'conversation x', 'header X-Session:', 'session id'], 'off, header NAME, cookie NAME or conversation'],
+    AIRouteStickyTTL => [[1, 31536000], [0, 31536001], 'whole number from 1 to 31536000'],
+    AIRouteStickyMargin => [[qw(0 0.1 1000)], [qw(-1 1001)], 'number from 0 to 1000'],
+    AIRouteStickyReturn => [[qw(On off)], ['x'], 'On or Off'],
+    AIExplain => [[qw(off headers body)], [qw(on header)], 'off headers body'],
+    AIExplainFor => [[q("%{REMOTE_USER} == 'op'"), 'true'], ['%{REQUEST_URI', '"true &&"'], ': '],
+    AIDryRunPath => [['/_route', '/a/b'], ['""'], 'that is not empty'],
     AIRouteHeaders => [['On'], ['x'], 'On or Off'],
     AIStateDir => [['state'], ['""'], 'that is not empty'],
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"'], ['""'], 'that is not empty'],
@@ -111,6 +129,11 @@ my %of_target = (
     AIWeight => [[1, 65535], [0, 65536], 'from 1 to 65535'],
     AIDescription => [['"some words"', 'CATCHALL'], ['""'], 'that is not empty'],
     AIRouteExample => [['"an example"'], ['""'], 'that is not empty'],
+    AIRouteExamplesFile => [["\"$state/examples-a\"", "$state/examples-b"], ['/nonexistent/examples'], 'No such file'],
+    AIRouteThreshold => [[qw(0 0.35 2 1000)], [qw(-0.1 x .5 1001)], 'number from 0 to 1000'],
+    AITargetAccepts => [['text', 'tools', 'images audio', 'text tools images audio json_schema'], ['video', 'tools nonsense'], 'text tools images audio json_schema'],
+    AIRouteForce => [[q("%{HTTP:X-Pin} == 'a'"), 'true', q("%{REQUEST_URI} =~ m#^/x# && -n %{REMOTE_USER}")], ['%{REQUEST_URI', '"true &&"', '"no such thing"'], ': '],
+    AIRouteForbid => [[q("%{HTTP:X-Pin} == 'a'"), 'false'], ['%{REQUEST_URI', '"-Z x"'], ': '],
     AIAuthHeaderName => [[], ['""'], 'that is not empty'],
     AIAuthHeaderValue => [[], ['""'], 'that is not empty'],
     AIAuthParamLocation => [[], ['cookie'], 'query body'],
@@ -138,7 +161,7 @@ my %of_target = (
     AIModelOptionsDatabricksWorkspaceInstanceId => [[], ['""'], 'that is not empty'],
 );
 
-my %many = (AIBalancerFailoverCriteria => 'error ' x 17, AIRoutePrompt => 'all 2');
+my %many = (AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x');
 my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
 for my $directive (sort keys %of_location, keys %of_target) {
     my $in_target = $of_target{$directive};
@@ -151,7 +174,7 @@ for my $directive (sort keys %of_location, keys %of_target) {
     accepted(join('', map { $place->("$directive $_") =~ s/x>/x${\$number++}>/r } @$good), "$directive @$good") if @$good;
     bad_value($directive, $_, $allowed, $place->("$directive $_"), $at) for @$bad;
     refused($place->($directive), $at, qr/$directive takes one /, "$directive without a value");
-    refused($place->("$directive " . ($many{$directive} // 'On On')), $at, qr/$directive(: 'all 2')? (takes one |must be last-user)/, "$directive with too many");
+    refused($place->("$directive " . ($many{$directive} // 'On On')), $at, qr/$directive(: '(all 2|off x)')? (takes one |must be (last-user|off, header))/, "$directive with too many");
     refused($in_target ? location($line) : inside($line), 5 - $at,
         $in_target ? qr/$directive belongs inside <AITarget/ : qr/$directive is not allowed inside <AITarget t>/, "$directive on the wrong side");
     refused($_->[0], 2, qr/$directive cannot occur within <$_->[1]/, "$directive in <$_->[1]>") for $sections->($line);
@@ -187,6 +210,16 @@ refused(inside("AIDescription one\nAIDescription two"), 4, qr/AIDescription is g
 refused(location("$_ \"{vault://env/PATH}\""), 2, qr/$_ takes no vault reference; write the value itself/, "$_ from a vault")
     for qw(AIEmbeddingsModelName AIStateDir);
 refused(inside('AIModelName "{vault://env/PATH}"'), 3, qr/AIModelName takes no vault reference/, 'AIModelName from a vault');
+
+# expressions are parsed where they stand; a second one is looked at as well
+for my $directive (qw(AIRouteForce AIRouteForbid)) {
+    refused(inside("AIDescription x\n$directive true\n$directive \"%{REQUEST_URI\""), 5, qr/$directive: cannot parse '%\{REQUEST_URI': \w/, "$directive, broken");
+    refused(inside("$directive \"$_\""), 3, qr/$directive/, "$directive $_") for '', '%{HTTP:X-Pin} == ', "no_such_function('x')", "req('x') =~ /(/";
+}
+refused(location("AIExplain body\nAIExplainFor \"%{REQUEST_URI\""), 3, qr/AIExplainFor: cannot parse '%\{REQUEST_URI': \w/, 'AIExplainFor, broken');
+refused(inside(qq(AIRouteExamplesFile "$state/examples-a"\nAIRouteExamplesFile examples-none)), 4,
+    qr{AIRouteExamplesFile: cannot read '/.*/examples-none': .*No such file}, 'a second file of examples, relative to ServerRoot');
+refused(inside('AIRouteExamplesFile ""'), 3, qr/AIRouteExamplesFile/, 'a file of examples without a name');
 
 # fields that are not implemented
 refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes AIEmbeddingsAuthAzureUseManagedIdentity);

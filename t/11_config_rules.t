@@ -119,10 +119,62 @@ my @semantic = (
         qr/AIEmbeddingsAuthHeaderValue holds control bytes/],
     ['a threshold beyond cosine', [@local, "AIVectordbThreshold 2.5\n", $described], qr/AIVectordbThreshold 2\.5: cosine distances lie between 0 and 2/],
     ['a failure target that is none', [@local, "AIRouteOnFailure nobody\n", $described], qr/AIRouteOnFailure 'nobody' is neither catchall, fail nor/],
+    ['an ambiguity target that is none', [@local, "AIRouteOnAmbiguous nobody\n", $described],
+        qr/AIRouteOnAmbiguous 'nobody' is neither nearest, catchall nor the name of a target of this section/],
+    ['ambiguous to a catch-all that is none', [@local, "AIRouteMargin 0.1\nAIRouteOnAmbiguous catchall\n", $described],
+        qr/AIRouteOnAmbiguous catchall: no target has AIDescription CATCHALL/],
+    ['a threshold of the catch-all', [@local, $described, target('rest', @openai, 'AIDescription CATCHALL', 'AIRouteThreshold 0.5')],
+        qr/<AITarget rest>: AIRouteThreshold has no meaning with AIDescription CATCHALL/],
+    ['two thresholds of one route', [@local, map { target("t$_", @openai, 'AIDescription "some words"', "AIRouteThreshold 0.$_") } 4, 5],
+        qr/<AITarget t4> and <AITarget t5> share one AIDescription, .* AIRouteThreshold differ: make them equal/],
+    ["a target's threshold beyond cosine", [@local, target('t', @openai, 'AIDescription "some words"', 'AIRouteThreshold 2.5')],
+        qr/<AITarget t>: AIRouteThreshold 2\.5: cosine distances lie between 0 and 2/],
+    ['sessions without a cache', ["AIRouteSticky conversation\nAIRouteCache none\n", $described], qr/AIRouteSticky keeps sessions in AIRouteCache, which is none here/],
+    ['sessions of routes without a cache', [@local, "AIRouteSticky header X-Session\nAIRouteCache NONE\n", $described], qr/AIRouteSticky keeps sessions in AIRouteCache, which is none here/],
+    ['a cache that nobody has', [@local, "AIRouteCache nonsense:x\n", $described],
+        qr/AIRouteCache 'nonsense:x': there is no cache 'nonsense'; load mod_socache_nonsense, or write one of auto, none, shmcb, redis:HOST:PORT, memcache:HOST:PORT/],
+    ['such a cache for sessions', ["AIRouteSticky cookie sid\nAIRouteCache nonsense\n", $described], qr/AIRouteCache 'nonsense': there is no cache 'nonsense'/],
+    (map { ["a cache size '$_'", [@local, "AIRouteCache shmcb:name$_\n", $described], qr/AIRouteCache 'shmcb:name\Q$_\E': \w.*(size|parenthes)/] } '(nonsense)', '(100000', '(10)', '()'),
     ['no header name', ["AIModelNameHeaderName \"a b\"\n", $described], qr/AIModelNameHeaderName 'a b' is no header name/],
 );
 refused($_->[0], location(@{$_->[1]}), 2, $_->[2]) for @semantic;
+refused("AIDryRunPath $_", location("AIDryRunPath $_\n", $described), 3, qr/AIDryRunPath '$_' must begin with '\/' and have a name/) for '_route', '/';
 accepted('a failure target', location(@local, "AIRouteOnFailure t\n", $described));
+my $rest = target('rest', @openai, 'AIDescription CATCHALL');
+accepted($_->[0], location(@{$_->[1]})) for (
+    ['an ambiguity target', [@local, "AIRouteMargin 0.1\nAIRouteOnAmbiguous t\n", $described]],
+    ['ambiguous to the catch-all', [@local, "AIRouteMargin 0.1\nAIRouteOnAmbiguous catchall\n", $described, $rest]],
+    ['nothing is ambiguous without a margin', [@local, "AIRouteOnAmbiguous catchall\n", $described]],
+    ['one threshold of a route', [@local, target('t4', @openai, 'AIDescription "some words"', 'AIRouteThreshold 0.4'), $described]],
+    ['equal thresholds of a route', [@local, map { target("t$_", @openai, 'AIDescription "some words"', "AIRouteThreshold $_") } '0.5', '0.50']],
+    ['a wide threshold of euclidean', [@local, "AIVectordbDistanceMetric euclidean\n", target('t', @openai, 'AIDescription "some words"', 'AIRouteThreshold 2.5')]],
+    ['no sessions, no cache', [@local, "AIRouteSticky off\nAIRouteCache none\n", $described]],
+    map { ["cache $_", [@remote, "AIVectordbDimensions 8\nAIRouteSticky conversation\nAIRouteCache $_\n", $described]] }
+        qw(auto shmcb shmcb:name shmcb:name(100000) redis:127.0.0.1:1 memcache:127.0.0.1:1),
+);
+
+# ---- files of examples ----
+# Only what is a text counts, for beside CATCHALL no text may stand.
+sub examples {
+    my ($name, $text) = @_;
+    AIPTest::Setup::write_file("$state/$name", $text);
+    return "AIRouteExamplesFile \"$state/$name\"";
+}
+sub with_examples { return location(@local, target('t', @openai, 'AIDescription "some words"', @_)) }
+my $silent = examples('examples-silent', "# a remark\n\n   \t \n  # another one\r\n\r\n#");
+accepted('remarks and empty lines alone', with_examples($silent));
+accepted('are no examples', location(@local, $described, target('rest', @openai, 'AIDescription CATCHALL', $silent)));
+refused('examples of the catch-all, from a file', location(@local, $described, target('rest', @openai, 'AIDescription CATCHALL', examples('examples-one', "#\none\n"))),
+    12, qr/AIRouteExample has no place beside/);
+refused('examples without known words', with_examples(examples('examples-blank', "one\n\xe2\x80\x83\n")), 2, qr/holds no word that the model/);
+accepted('a long line', with_examples(examples('examples-long', '#' . 'x' x 8191 . "\n" . 'word ' x 1638 . 'wo')));
+accepted('a long line with an end', with_examples(examples('examples-ended', 'word ' x 1638 . "wo\nword\n")));
+refused('a line that is too long', with_examples(examples('examples-longer', "one\n\n" . 'word ' x 1638 . "wor\none\n")), 11,
+    qr/AIRouteExamplesFile: \Q$state\E\/examples-longer: line 3 is longer than 8192 bytes/);
+refused('a remark that is too long', with_examples(examples('examples-remark', "one\n#" . 'x' x 8192 . "\n")), 11, qr/examples-remark: line 2 is longer than 8192 bytes/);
+refused('too many examples', with_examples(examples('examples-many', join '', map {"word $_\n"} 0 .. 10_000)), 11, qr/examples-many: line 10001: a target takes at most 10000 examples/);
+refused('no such file of examples', with_examples('AIRouteExamplesFile examples-none'), 11, qr/AIRouteExamplesFile: cannot read '\/.*\/examples-none': .*No such file/);
+refused('a directory of examples', with_examples("AIRouteExamplesFile $state"), 11, qr/AIRouteExamplesFile: .*\Q$state\E.*Is a directory/);
 if (slurp($ENV{AIP_MODULE}) !~ /redisInitiateSSLWithContext/) {
     refused('TLS to Redis', location(@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisSsl On\n", $described), 2, qr/AIVectordbRedisSsl On: this build has no TLS to Redis/);
 }
@@ -229,6 +281,23 @@ for my $case (
     isnt($status, 0, $what);
     like($out, $pattern, "$what: says what to do");
     is(scalar(() = $out =~ /(not loaded|needs mod_ssl)/g), 1, "$what: once");
+}
+# Caches come from modules of their own.
+my $cached = sub { location(@remote, "AIVectordbDimensions 8\nAIEmbeddingsModelOptionsUpstreamUrl http://h/\n", map({"$_\n"} @_), $described) };
+for my $case (
+    ['sessions without shmcb', [location("AIRouteSticky conversation\n", $described)], qr/socache_shmcb/,
+        qr/AIRouteSticky keeps sessions in AIRouteCache, and mod_socache_shmcb is not loaded: load it, or name another cache/],
+    ['sessions, shmcb by name', [$cached->('AIRouteSticky cookie sid', 'AIRouteCache shmcb')], qr/socache_shmcb/, qr/there is no cache 'shmcb'; load mod_socache_shmcb/],
+    ['redis', [$cached->('AIRouteCache redis:127.0.0.1:6379')], qr/socache_redis/, qr/AIRouteCache 'redis:127\.0\.0\.1:6379': there is no cache 'redis'; load mod_socache_redis/],
+    ['memcache', [$cached->('AIRouteCache memcache:127.0.0.1:1')], qr/socache_memcache/, qr/there is no cache 'memcache'; load mod_socache_memcache/],
+    ['auto', [$cached->('AIRouteCache auto')], qr/socache_/, undef],
+    ['the default', [$cached->()], qr/socache_/, undef],
+    ['sessions, another cache', [$cached->('AIRouteSticky conversation', 'AIRouteCache memcache:127.0.0.1:1')], qr/socache_shmcb/, undef],
+) {
+    my ($what, $text, $without, $pattern) = @$case;
+    my ($status, $out) = check_modules(@$text, sub { grep { !/$without/ } @_ });
+    $pattern ? isnt($status, 0, "cache not loaded, $what: refused") : is($status, 0, "cache not loaded, $what: accepted") || diag($out);
+    like($out, $pattern // qr/Syntax OK/, "cache not loaded, $what: its words");
 }
 my ($status, $out) = check_modules($t->(@openai, 'AIModelOptionsUpstreamUrl http://h/'), sub { grep { !/\bssl_module/ } @_ });
 is($status, 0, 'plain HTTP needs no mod_ssl') or diag($out);

@@ -144,7 +144,8 @@ my $logs = "$AIPTest::Setup::t/state";
 my $embed = port('MOCK_EMBED');
 my $true = JSON::PP::true;
 my $remote = "AIBalancerAlgorithm semantic\nAIEmbeddingsModelProvider openai\nAIVectordbDimensions 64\n"
-    . "AIEmbeddingsModelName text-embedding-3-small\nAIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}\n";
+    . "AIEmbeddingsModelName text-embedding-3-small\nAIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}\n"
+    . "AIRouteCache none\n"; # calls are counted
 my $redis = "${remote}AIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisPort \${SPARE_4_PORT}\n"
     . "AIVectordbRedisPassword pw\nAIVectordbRedisReadTimeout 400\n";
 my $two = target('one', 'MOCK_1', 'AIWeight 65535', 'AILoggingLogStatistics On') . target('two', 'MOCK_2', 'AIWeight 1');
@@ -189,10 +190,43 @@ sub together {
     redis_mode('slow');
     my $before = searches();
     my @c = map { client(port => port('SPARE_2')) } 1 .. 4;
-    $_->send_request('POST', $path, chat('axis:0 0.9'), @with) for @c;
+    $c[$_]->send_request('POST', $path, chat("axis:0 0.9 number $_"), @with) for 0 .. 3; # identical ones would be one search
     $_->answer for @c;
     redis_mode('');
     return searches() - $before;
+}
+
+# Prompts and sessions that nobody had before.
+my $fresh = 0;
+sub fresh { return "axis:0 0.9 number ${\++$fresh}" }
+
+# How often the embedder is asked for what was asked before: at PATH, or at another place.
+sub asked_again {
+    my ($path, $text, $pause) = @_;
+    select undef, undef, undef, $pause if $pause;
+    mock_reset();
+    at($path, chat($text));
+    return scalar mock_requests(port => $embed);
+}
+
+# A session that began with target zero goes on with a prompt that is a little nearer to target one.
+sub goes_on {
+    my ($path, $header, $value, $pause) = @_;
+    local @with = (@with, $header => $value);
+    at($path);
+    select undef, undef, undef, $pause if $pause;
+    return at($path, chat('axis:0 0.5 axis:1 0.55'))->json->{model};
+}
+
+# A session that had to leave its target.
+sub comes_back {
+    my ($path) = @_;
+    local @with = (@with, 'X-S' => ++$fresh);
+    at($path);
+    mock_behave({port => port('MOCK_1'), model => 'zero', times => -1, do => {status => 503}});
+    my @models = at($path, chat('axis:0 0.55 axis:1 0.5'))->json->{model};
+    mock_reset();
+    return join ' ', @models, at($path, chat('axis:0 0.55 axis:1 0.5'))->json->{model};
 }
 
 sub grew {
@@ -207,6 +241,11 @@ sub grew {
 my $auth = "${remote}AIEmbeddingsAuthHeaderName X-Key\nAIEmbeddingsAuthHeaderValue ours\n";
 my $param = "${remote}AIEmbeddingsAuthParamLocation query\nAIEmbeddingsAuthParamName k\nAIEmbeddingsAuthParamValue v\n";
 my $fails = "AIBalancerFailoverCriteria http_503 non_idempotent\n";
+my $caching = "${remote}AIRouteCache auto\n";
+my $sticky = "${caching}AIRouteSticky header X-S\n";
+my $examples = target('zero', 'MOCK_1', 'AIDescription "axis:0 1"', 'AIRouteExample "axis:2 1"') . target('rest', 'MOCK_1', 'AIDescription CATCHALL');
+my $distance = sub { at($_[0])->header('X-LLM-Distance') };
+my $between = sub { at($_[0], chat('axis:0 0.6 axis:1 0.5'))->json->{model} };
 my $talk = {messages => [{role => 'system', content => 'axis:0 0.3'}, {role => 'user', content => 'axis:0 0.4'},
         {role => 'assistant', content => 'axis:0 0.5'}, {role => 'user', content => 'axis:0 0.6'}]};
 my %row = (
@@ -259,6 +298,23 @@ my %row = (
     AIRoutePrompt => [$remote, $routes, 'all', 'last 2', sub { embedder_read($_[0], $talk)->{input}[0] =~ s/axis:0 //gr =~ s/\n/ /gr }, '0.3 0.4 0.5 0.6', '0.5 0.6'],
     AIRoutePromptMaxBytes => [$remote, $routes, 16, 20, sub { length embedder_read($_[0], chat('axis:0 0.9 and more words'))->{input}[0] }],
     AIRouteOnFailure => [$remote, $routes, 'fail', 'one', sub { my $r = embedder_does($_[0], {status => 500}); $r->json->{model} // $r->{status} }, 503, 'one'],
+    AIRouteCache => [$remote, $routes, 'auto', 'none', sub { my $text = fresh(); at($_[0], chat($text)); asked_again($_[0], $text) }, 0, 1],
+    AIRouteCacheTTL => [$caching, $routes, 1, 3600, sub { my $text = fresh(); at($_[0], chat($text)); asked_again($_[0], $text, 1.1) }, 1, 0],
+    AIRouteCacheSize => [$caching, $routes, 100_000, 200_000, # each size is a cache of its own: that of /size has the first
+        sub { my $text = fresh(); at($_[0], chat($text)); join ' ', map { asked_again($_, $text) } $_[0], '/size' }, '0 0', '0 1'],
+    AIRouteAggregate => ["${remote}AIRouteHeaders On\n", $examples, 'mean', 'max', $distance, '0.5500', '0.1000'],
+    AIRouteAggregateTopK => ["${remote}AIRouteHeaders On\nAIRouteAggregate topk-mean\n", $examples, 1, 2, $distance, '0.1000', '0.5500'],
+    AIRouteMargin => ["${remote}AIRouteOnAmbiguous one\n", $routes, 0.2, 0.05, $between, 'one', 'zero'],
+    AIRouteOnAmbiguous => ["${remote}AIRouteMargin 0.2\n", $routes, 'catchall', 'one', $between, 'rest', 'one'],
+    AIRouteSticky => [$caching, $routes, 'header X-S', 'cookie sid',
+        sub { my ($path) = @_; ++$fresh; join ' ', grep { goes_on($path, $_, "sid=$fresh") eq 'zero' } qw(X-S Cookie) }, 'X-S', 'Cookie'],
+    AIRouteStickyTTL => [$sticky, $routes, 1, 3600, sub { goes_on($_[0], 'X-S', ++$fresh, 1.1) }, 'one', 'zero'],
+    AIRouteStickyMargin => [$sticky, $routes, 0.01, 0.1, sub { goes_on($_[0], 'X-S', ++$fresh) }, 'one', 'zero'],
+    AIRouteStickyReturn => ["$sticky$fails", $routes, 'On', 'Off', sub { comes_back($_[0]) }, 'one zero', 'one one'],
+    AIExplain => [$remote, $routes, 'headers', 'off', sub { (at($_[0])->header('X-LLM-Route-Scores') // 'none') =~ /^(\w+)/; $1 }, 'zero', 'none'],
+    AIExplainFor => ["${remote}AIExplain headers\n", $routes, q("%{HTTP:X-A} == '1'"), q("%{HTTP:X-B} == '1'"),
+        sub { my ($path) = @_; join ' ', grep { local @with = (@with, $_ => 1); at($path)->header('X-LLM-Route-Scores') } qw(X-A X-B) }, 'X-A', 'X-B'],
+    AIDryRunPath => ["${remote}AIExplain body\n", $routes, '/_a', '/_b', sub { my ($path) = @_; join ' ', grep { at("$path$_")->json->{decision} } qw(/_a /_b) }],
     AIRouteHeaders => [$remote, $routes, 'On', 'Off', sub { at($_[0])->header('X-LLM-Route') // 'none' }, 'axis:0 1', 'none'],
     AIStatisticsLog => ['', $two, "$logs/merge-a", "$logs/merge-b", sub { grew($_[0]) }, 'a', 'b'],
 );
@@ -282,6 +338,7 @@ for my $d (sort keys %row) {
         . "<Location /$d/keep>\n$other\n</Location>\n<Location /$d/change>\n$d $second\n</Location>\n"
         . "<Location /$d/change/deep>\n$other\n</Location>\n";
 }
+$conf .= "<Location /size>\n${caching}AIRouteCacheSize 100000\n$routes</Location>\n";
 # The shortest time to connect counts for all sections with the same targets, and the first of several routers with the same
 # targets tells of a trouble for all. So here each section has targets of its own.
 sub below {

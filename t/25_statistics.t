@@ -143,7 +143,7 @@ is_deeply([@{proxy_of('azure', $chat)->{meta}}{qw(azure_instance_id azure_deploy
 my $semantic = proxy_of('semantic', chat('axis:0 0.8'))->{semantic};
 is_deeply(
     [sort keys %$semantic],
-    [qw(degraded distance embeddings_latency embeddings_model failure fetch_latency nearest reason route threshold truncated vector_db)], 'semantic: its keys'
+    [qw(cache candidates degraded distance embeddings_latency embeddings_model failure fetch_latency nearest reason route threshold truncated vector_db)], 'semantic: its keys'
 );
 cmp_ok(abs(delete($semantic->{distance}) - 0.2), '<', 1e-4, 'semantic: distance');
 cmp_ok(delete $semantic->{$_}, '>=', 0, "semantic: $_") for qw(embeddings_latency fetch_latency);
@@ -151,12 +151,12 @@ is_deeply(
     $semantic,
     {
         route => 'axis:0 1', nearest => 'axis:0 1', threshold => 0.5, reason => 'match', embeddings_model => 'text-embedding-3-small', vector_db => 'memory',
-        degraded => JSON::PP::false, truncated => JSON::PP::false, failure => undef
+        degraded => JSON::PP::false, truncated => JSON::PP::false, failure => undef, cache => 'miss', candidates => 2
     },
     'semantic: its values'
 );
 $semantic = proxy_of('semantic', chat('axis:0 0.1'))->{semantic};
-is_deeply([@$semantic{qw(route nearest reason)}], ['CATCHALL', 'axis:0 1', 'threshold'], 'semantic: nothing near');
+is_deeply([@$semantic{qw(route nearest reason)}], ['CATCHALL', 'axis:0 1', 'catchall'], 'semantic: nothing near');
 $semantic = proxy_of('semantic', chat(''))->{semantic};
 is_deeply([@$semantic{qw(distance nearest reason embeddings_model)}], [undef, undef, 'empty', undef], 'semantic: nothing measured');
 is(proxy_of('semantic', chat('axis:0 0.8 ' . 'word ' x 20))->{semantic}{truncated}, JSON::PP::true, 'semantic: a long prompt was cut');
@@ -165,7 +165,7 @@ mock_reset();
 mock_behave({port => port('MOCK_EMBED'), do => {status => 500}});
 is(post('/stats/semantic', $chat)->{status}, 200, 'the embedder fails, the catch-all answers');
 $semantic = statistics_wait($lines + 1)->{ai}{proxy}{semantic};
-is_deeply([@$semantic{qw(route reason failure)}], ['CATCHALL', 'failure', 'embeddings_status'], 'semantic: what failed');
+is_deeply([@$semantic{qw(route reason failure)}], ['CATCHALL', 'embed_error', 'embeddings_status'], 'semantic: what failed');
 
 # ---- no line ----
 $lines = statistics();

@@ -43,7 +43,7 @@ sub gateway {
         STATISTICS_LOG => 'statistics_log',
         @defines,
     );
-    my $text = "Listen 127.0.0.1:\${SPARE_1_PORT}\nAIRouteHeaders On\n";
+    my $text = "Listen 127.0.0.1:\${SPARE_1_PORT}\nAIRouteHeaders On\nAIRouteCache none\n"; # Redis is counted
     $text .= join '', map {"Define $_ $define{$_}\n"} sort keys %define;
     $text .= "Include \"$top/conf/examples/$_$suffix.conf\"\n" for qw(openai cost);
     $text .= "<Location \"$_\">\n$more\n</Location>\n" for sort keys %threshold;

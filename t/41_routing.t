@@ -149,12 +149,14 @@ is(post('/routing/two', {messages => [{role => 'user', content => ''}]})->{statu
 is(post('/routing/full', '{"messages":[{"role":"user","r\u006fle":"x","content":"y"}]}')->{status}, 400, 'a doubled role');
 
 # ---- what operators see ----
-my %told = (embeddings_model => 'text-embedding-3-small', vector_db => 'memory', degraded => JSON::PP::false, failure => undef, threshold => 0.5);
+my %told = (embeddings_model => 'text-embedding-3-small', vector_db => 'memory', degraded => JSON::PP::false, failure => undef, threshold => 0.5,
+    cache => 'miss', candidates => 2);
 for my $case (
     ['match', 'axis:0 0.7', {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::false}],
-    ['threshold', 'axis:0 0.2', {route => 'CATCHALL', nearest => 'axis:0 1', distance => 0.8, truncated => JSON::PP::false}],
+    ['catchall', 'axis:0 0.2', {route => 'CATCHALL', nearest => 'axis:0 1', distance => 0.8, truncated => JSON::PP::false, candidates => 1}],
     ['match', 'axis:0 0.7 ' . 'x' x 99, {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::true}],
-    ['empty', '', {route => 'CATCHALL', nearest => undef, distance => undef, truncated => JSON::PP::false, embeddings_model => undef}],
+    ['empty', '', {route => 'CATCHALL', nearest => undef, distance => undef, truncated => JSON::PP::false, embeddings_model => undef, cache => 'off', candidates => 1}],
+    ['match', 'axis:0 0.7', {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::false, embeddings_model => undef, cache => 'hit'}],
 ) {
     my ($reason, $text, $want) = @$case;
     my $lines = statistics();
@@ -168,7 +170,7 @@ for my $case (
 log_mark();
 ask('full', 'axis:7 1 and a secret word');
 my $line = log_wait('AIP0044');
-like($line, qr/threshold: nearest route '[^']+', distance [\d.]+, threshold 0\.5, 1 routes/, 'one DEBUG line');
+like($line, qr/catchall: nearest route '[^']+', distance [\d.]+, threshold 0\.5, 1 routes/, 'one DEBUG line');
 is_deeply([log_lines('secret word')], [], 'no prompt in the log');
 log_mark();
 ask('full', '');

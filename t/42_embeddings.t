@@ -26,7 +26,8 @@ sub next_slot {
 sub gateway {
     my ($lines, %opt) = @_;
     next_slot();
-    my $example = $opt{example} ? "AIRouteExample \"$opt{example}\"" : '';
+    my $example = join "\n", map {"AIRouteExample \"$_\""} $opt{example} // ();
+    $example .= join "\n", '', map {"AIRouteExamplesFile \"$_\""} @{$opt{files} // []};
     my $url = $opt{url} // url('MOCK_EMBED', '/v1/embeddings');
     my $target = sub {
         my ($name, $description, $more) = @_;
@@ -56,6 +57,7 @@ AIEmbeddingsTimeout 400
 AIVectordbDimensions 64
 AIVectordbThreshold 0.5
 AIRouteHeaders On
+AIRouteCache none
 AIStateDir "${\($opt{state} // 'state')}"
 $lines
 $targets
@@ -91,6 +93,16 @@ ask('axis:0 0.9') for 1 .. 5;
 is(scalar(calls()) - $generation, 5, 'a call for each prompt');
 is(scalar(grep { @{from_json($_->{body})->{input}} > 1 } calls()), 1, 'all children together embedded the texts once');
 is_deeply([$h->unexpected()], [], 'nothing unexpected in the log');
+
+# examples of files: each once, in their order, without remarks and white space around them
+my @texts = map { "$AIPTest::Setup::t/state/$_.$$" } qw(examples-a examples-b);
+AIPTest::Setup::write_file($texts[0], "# a remark\n\naxis:3 1\r\n \t axis:4 1 # no remark \n   # another\naxis:2 1\n");
+AIPTest::Setup::write_file($texts[1], "axis:3 1\n\n\naxis:5 1 \xc3\xa4");
+mock_reset();
+gateway('', example => 'axis:2 1', files => \@texts);
+is(ask('axis:5 0.9')->json->{model}, 'zero', 'files of examples: the last line counts');
+is_deeply(from_json((calls())[0]{body})->{input}, ['axis:0 1', 'axis:2 1', 'axis:3 1', 'axis:4 1 # no remark', "axis:5 1 \xe4", 'axis:1 1'],
+    'files of examples: the texts');
 
 for my $case (['AIEmbeddingsSendDimensions Off', undef, 'text-embedding-3-small'], ['', undef, 'some-model'],
     ['AIEmbeddingsSendDimensions On', 64, 'some-model']) {

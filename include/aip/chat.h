@@ -7,6 +7,7 @@
 
 #include "aip/error.h"
 #include "aip/json.h"
+#include <apr_tables.h>
 
 /** Members of the body that the gateway reads or writes. The order is that of aip_chat_t.members.
  */
@@ -73,6 +74,31 @@ typedef struct aip_prompt_t {
 apr_status_t aip_chat_prompt(const aip_chat_t *chat, aip_prompt_scope_e scope, int count,
                              size_t max_bytes, aip_prompt_t *prompt, apr_pool_t *pool,
                              aip_error_t *err);
+
+/** What a request needs of a model besides text; bits, in the order of the words of
+ * AITargetAccepts. */
+typedef enum aip_need_e {
+    AIP_NEED_TEXT = 1u << 0, /**< always */
+    AIP_NEED_TOOLS = 1u << 1,
+    AIP_NEED_IMAGES = 1u << 2,
+    AIP_NEED_AUDIO = 1u << 3,
+    AIP_NEED_JSON_SCHEMA = 1u << 4
+} aip_need_e;
+
+/** What a request needs: tools or functions that are not empty, parts of type image_url or
+ * input_audio in any message, audio among the modalities, a response_format of type json_schema.
+ * Errors as for aip_chat_prompt(). */
+apr_status_t aip_chat_needs(const aip_chat_t *chat, unsigned *needs, apr_pool_t *pool,
+                            aip_error_t *err);
+
+/**
+ * What stays the same in all turns of a conversation: the contents of the messages up to the first
+ * one whose role is user, as they are written in the body.
+ * @param parts  out: contents in order; none when no message of the user is there
+ * @param first  out: nothing follows, this is the first turn
+ */
+apr_status_t aip_chat_opening(const aip_chat_t *chat, apr_array_header_t **parts, bool *first,
+                              apr_pool_t *pool, aip_error_t *err);
 
 /** How max_tokens is spelled for a target. */
 typedef enum aip_max_tokens_e {

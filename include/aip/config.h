@@ -13,6 +13,7 @@
 #include "aip/embeddings.h"
 #include "aip/endpoint.h"
 #include "aip/fields.h"
+#include "aip/gateway.h"
 #include "aip/model2vec.h"
 #include "aip/provider.h"
 #include "aip/vectordb.h"
@@ -26,11 +27,28 @@ typedef struct aip_target_t {
     const char *provider_name;
     const aip_provider_t *provider;
     aip_endpoint_t *endpoint;
-    aip_target_state_t *state;       /**< shared by all children */
-    _Atomic(apr_uint32_t) *by_child; /**< shared: how many of its requests in flight are whose */
-    const char *shared_id;           /**< what other machines know it by */
+    aip_target_state_t *state;          /**< shared by all children */
+    _Atomic(apr_uint32_t) *by_child;    /**< shared: how many of its requests in flight are whose */
+    const char *shared_id;              /**< what other machines know it by */
+    apr_array_header_t *force, *forbid; /**< ap_expr_info_t *, or NULL */
     int body_param; /**< index of its credential parameter among the chat's extra members, or -1 */
 } aip_target_t;
+
+/** Causes of routing failures, as error codes; the last one stands for any other. */
+#define AIP_ROUTE_FAILURES                                                                         \
+    "embeddings_timeout", "embeddings_unreachable", "embeddings_status", "embeddings_response",    \
+        "references_missing", "other"
+#define AIP_ROUTE_N_FAILURES 6
+#define AIP_ROUTE_N_REASONS 8
+#define AIP_ROUTE_N_CACHE 4
+
+/** Decisions since the start or the last restart; in shared memory. */
+typedef struct aip_route_counts_t {
+    _Atomic(apr_uint64_t) reasons[AIP_ROUTE_N_REASONS]; /**< by aip_reason_e */
+    _Atomic(apr_uint64_t) cache[AIP_ROUTE_N_CACHE];     /**< by aip_cache_state_e */
+    _Atomic(apr_uint64_t) failures[AIP_ROUTE_N_FAILURES];
+    _Atomic(apr_uint64_t) store_errors; /**< the mirror answered for a store that was away */
+} aip_route_counts_t;
 
 /** The targets of one section, in order, and what follows from them. */
 typedef struct aip_targets_t {
@@ -41,6 +59,7 @@ typedef struct aip_targets_t {
     const char *path, *server;            /**< of the section, for states and status */
     aip_span_t extra[AIP_CHAT_EXTRA_MAX]; /**< names of body credentials */
     size_t n_extra;
+    bool guarded; /**< some target has AITargetAccepts, AIRouteForce or AIRouteForbid */
     aip_routes_t *routes;
     aip_wheel_t *all, **by_route; /**< by_route: one per route */
     int n_groups;
@@ -48,12 +67,15 @@ typedef struct aip_targets_t {
     volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
     volatile apr_uint32_t
         *store; /**< shared by all children: state of the vector store that was last logged */
+    aip_route_counts_t *counts; /**< shared by all children */
 } aip_targets_t;
 
 typedef struct aip_dir_conf_t {
     aip_location_fields_t f;
     aip_targets_t *targets;
     aip_target_t *inside; /**< not NULL in the vector of an <AITarget> */
+    const char *path;     /**< of the innermost plain <Location>, without a slash at its end; NULL:
+                             there is none */
     bool registered;
 } aip_dir_conf_t;
 
@@ -71,6 +93,7 @@ typedef struct aip_gateway_t {
     const aip_dir_conf_t *conf;
     server_rec *server;
     const char *where;
+    const char *path; /**< of its <Location> */
 } aip_gateway_t;
 
 /** All that the configuration declares; one per configuration read, in pconf. */
@@ -79,6 +102,8 @@ typedef struct aip_registry_t {
     apr_array_header_t *targets;   /**< aip_targets_t *, all lists */
     apr_array_header_t *endpoints; /**< aip_endpoint_t * */
     apr_array_header_t *gateways;  /**< aip_gateway_t, filled by aip_check_config() */
+    apr_array_header_t *caches;    /**< aip_route_cache_t *, filled by aip_check_config() */
+    apr_hash_t *expressions;       /**< AIExplainFor -> ap_expr_info_t * */
     apr_hash_t *models; /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
 } aip_registry_t;
 
@@ -96,6 +121,10 @@ const char *aip_config_context(const cmd_parms *cmd);
 /** Remembers the section that a directive stands in. */
 void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir);
 
+/** AIRouteExamplesFile: adds the lines of a file to the target's examples. @return NULL or an error
+ */
+const char *aip_examples_read(cmd_parms *cmd, aip_target_fields_t *fields, const char *name);
+
 /** <AITarget name>. */
 const char *aip_section_target(cmd_parms *cmd, void *dir, const char *args);
 
@@ -103,11 +132,8 @@ const char *aip_section_target(cmd_parms *cmd, void *dir, const char *args);
  * stop the start. */
 int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 
-/** Directory of a local embedding model: an absolute path, or a name below the installed models. */
-const char *aip_model_dir(const char *name, apr_pool_t *pool);
-
-/** The Redis of a section's AIVectordbRedis directives; strings are the section's. */
-aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *pool);
+/** test_config hook: prints the gateways for `httpd -t -D DUMP_AI_GATEWAYS`. */
+void aip_config_dump(apr_pool_t *pconf, server_rec *s);
 
 /** Merges what the section at a vector's module slot would be at request time. */
 static inline const aip_dir_conf_t *aip_dir_conf(const request_rec *r)

@@ -46,6 +46,9 @@ void aip_endpoints_init(apr_pool_t *pchild, server_rec *s);
 /** register_hooks: the filter that tells when a socket below mod_ssl is empty. */
 void aip_backend_register(void);
 
+/** Looks whether the client has left; then r->connection->aborted is set. */
+bool aip_client_gone(request_rec *r);
+
 /** An open connection to an endpoint, for one exchange. */
 typedef struct aip_backend_t aip_backend_t;
 
@@ -64,8 +67,15 @@ const aip_conn_t *aip_backend_conn(const aip_backend_t *backend);
 /** Time limit for one blocking write below mod_ssl. */
 void aip_backend_write_timeout(aip_backend_t *backend, apr_interval_time_t timeout);
 
+/** Makes the TLS handshake now, which else goes with the first write. @return whether the
+ * connection can be used */
+bool aip_backend_ready(aip_backend_t *backend);
+
 /** Whether the connection had served an exchange before. */
 bool aip_backend_reused(const aip_backend_t *backend);
+
+/** Puts a fresh connection into the endpoint's pool, if it can. Blocks; background only. */
+void aip_endpoint_warm(const aip_endpoint_t *endpoint, server_rec *s, apr_pool_t *parent);
 
 /** Gives the connection back to the pool, or closes it. */
 void aip_backend_close(aip_backend_t *backend, bool reusable);

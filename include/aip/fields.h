@@ -18,15 +18,17 @@
 #include <apr_tables.h>
 
 typedef enum aip_kind_e {
-    AIP_KIND_FLAG, /**< On|Off -> int */
-    AIP_KIND_INT,  /**< whole number -> apr_int64_t */
-    AIP_KIND_NUM,  /**< JSON number -> aip_number_t */
-    AIP_KIND_STR,  /**< one argument -> const char * */
-    AIP_KIND_ENUM, /**< one of the words -> int */
-    AIP_KIND_SET,  /**< one or more of the words -> unsigned */
-    AIP_KIND_LIST, /**< one argument, directive may be repeated -> apr_array_header_t * of const
-                      char * */
-    AIP_KIND_SCOPE /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
+    AIP_KIND_FLAG,  /**< On|Off -> int */
+    AIP_KIND_INT,   /**< whole number -> apr_int64_t */
+    AIP_KIND_NUM,   /**< JSON number -> aip_number_t */
+    AIP_KIND_STR,   /**< one argument -> const char * */
+    AIP_KIND_ENUM,  /**< one of the words -> int */
+    AIP_KIND_SET,   /**< one or more of the words -> unsigned */
+    AIP_KIND_LIST,  /**< one argument, directive may be repeated -> apr_array_header_t * of const
+                       char * */
+    AIP_KIND_SCOPE, /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
+    AIP_KIND_STICKY /**< AIRouteSticky: off | header NAME | cookie NAME | conversation ->
+                       aip_sticky_rule_t */
 } aip_kind_e;
 
 /** A number and its spelling, which is what goes into JSON. */
@@ -40,6 +42,19 @@ typedef struct aip_prompt_rule_t {
     int count;
 } aip_prompt_rule_t;
 
+/** What tells that two requests belong to one session. */
+typedef enum aip_sticky_e {
+    AIP_STICKY_OFF,
+    AIP_STICKY_HEADER,      /**< the value of a header */
+    AIP_STICKY_COOKIE,      /**< the value of a cookie */
+    AIP_STICKY_CONVERSATION /**< the system prompt and the first message of the user */
+} aip_sticky_e;
+
+typedef struct aip_sticky_rule_t {
+    aip_sticky_e kind;
+    const char *name; /**< of the header or cookie, else NULL */
+} aip_sticky_rule_t;
+
 #define AIP_TYPE_FLAG int
 #define AIP_TYPE_INT apr_int64_t
 #define AIP_TYPE_NUM aip_number_t
@@ -48,6 +63,12 @@ typedef struct aip_prompt_rule_t {
 #define AIP_TYPE_SET unsigned
 #define AIP_TYPE_LIST apr_array_header_t *
 #define AIP_TYPE_SCOPE aip_prompt_rule_t
+#define AIP_TYPE_STICKY aip_sticky_rule_t
+
+/** In set[]: 0 is the default. */
+#define AIP_SET_WRITTEN 1
+#define AIP_SET_FROM_VAULT 2 /**< the value came out of a vault: it is as secret as a secret one   \
+                              */
 
 #define AIP_F_SECRET 1u /**< value is never shown */
 #define AIP_F_VAULT 2u  /**< value may hold {vault://...} references */
@@ -55,11 +76,14 @@ typedef struct aip_prompt_rule_t {
 
 #define AIP_MS_MAX 2147483646.0
 #define AIP_SIZE_MAX 1073741824.0
+#define AIP_YEAR 31536000.0
 
 /* Order of the words matters: the enums below name the indexes. */
 #define AIP_WORDS_CRITERIA                                                                         \
     "error|timeout|invalid_header|http_403|http_404|http_429|http_500|http_502|http_503|http_504|" \
     "non_idempotent"
+
+#define AIP_WORDS_ACCEPTS "text|tools|images|audio|json_schema"
 
 #define AIP_WORDS_ALGORITHMS                                                                       \
     "round-robin|consistent-hashing|least-connections|lowest-usage|lowest-latency|priority|"       \
@@ -181,6 +205,34 @@ X(INT, route_prompt_max_bytes, "AIRoutePromptMaxBytes", "-", "8192", 16, AIP_SIZ
   "The prompt text is cut to this many bytes, at a character boundary.") \
 X(STR, route_on_failure, "AIRouteOnFailure", "-", "catchall", 0, 0, NULL, 0, \
   "What happens when the embeddings call fails: catchall, fail (503), or the name of a target.") \
+X(STR, route_cache, "AIRouteCache", "-", "auto", 0, 0, NULL, 0, \
+  "Where decisions are kept: shmcb, shmcb:PATH(BYTES), redis:HOST:PORT, memcache:HOST:PORT or another socache provider with its argument; none; or auto: shmcb where mod_socache_shmcb is loaded, and only where it saves a network call. Digests and distances are stored, never text.") \
+X(INT, route_cache_ttl, "AIRouteCacheTTL", "-", "86400", 1, AIP_YEAR, NULL, 0, \
+  "Seconds that a decision is kept.") \
+X(INT, route_cache_size, "AIRouteCacheSize", "-", "8388608", 65536, AIP_SIZE_MAX, NULL, 0, \
+  "Bytes of shared memory for AIRouteCache auto, and for shmcb without a size of its own; the oldest entries make room.") \
+X(ENUM, route_aggregate, "AIRouteAggregate", "-", "max", 0, 0, "max|mean|topk-mean", 0, \
+  "How the distances of a route's texts make its own: max: the nearest text counts; mean: the average of all; topk-mean: the average of the AIRouteAggregateTopK nearest.") \
+X(INT, route_aggregate_top_k, "AIRouteAggregateTopK", "-", "3", 1, 1000, NULL, 0, \
+  "Texts that AIRouteAggregate topk-mean takes the average of.") \
+X(NUM, route_margin, "AIRouteMargin", "-", NULL, 0, 1000, NULL, 0, \
+  "Least difference between the nearest and the second nearest route; below it the outcome is ambiguous and AIRouteOnAmbiguous says what happens. Unset: never.") \
+X(STR, route_on_ambiguous, "AIRouteOnAmbiguous", "-", "nearest", 0, 0, NULL, 0, \
+  "What happens when a prompt is about as near to two routes: nearest, catchall, or the name of a target. The other eligible routes follow, should it fail.") \
+X(STICKY, route_sticky, "AIRouteSticky", "-", "off", 0, 0, NULL, 0, \
+  "Requests of one session stay with the target of its last answer: off, header NAME, cookie NAME, or conversation (same system prompt and first user message). Kept in AIRouteCache.") \
+X(INT, route_sticky_ttl, "AIRouteStickyTTL", "-", "3600", 1, AIP_YEAR, NULL, 0, \
+  "Seconds after its last answer that a session is remembered.") \
+X(NUM, route_sticky_margin, "AIRouteStickyMargin", "-", "0.1", 0, 1000, NULL, 0, \
+  "How much nearer another route must be for a session to leave its target.") \
+X(FLAG, route_sticky_return, "AIRouteStickyReturn", "-", "Off", 0, 0, NULL, 0, \
+  "On: a session whose target failed goes back to it when it is there again. Off: it stays with the target that stepped in.") \
+X(ENUM, explain, "AIExplain", "-", "off", 0, 0, "off|headers|body", 0, \
+  "headers: answers carry X-LLM-Route-Scores; body: besides, a request to AIDryRunPath is answered with the decision as JSON and calls no model.") \
+X(STR, explain_for, "AIExplainFor", "-", NULL, 0, 0, NULL, 0, \
+  "Expression (ap_expr), evaluated after authentication: only requests for which it is true get what AIExplain shows. Unset: all.") \
+X(STR, dry_run_path, "AIDryRunPath", "-", "/_route", 0, 0, NULL, 0, \
+  "End of the path, below the location, that asks for the decision alone; needs AIExplain body. Protect it with a <Location> of its own.") \
 X(FLAG, route_headers, "AIRouteHeaders", "-", "Off", 0, 0, NULL, 0, \
   "Adds X-LLM-Route and X-LLM-Distance to answers.") \
 X(STR, state_dir, "AIStateDir", "-", "ai_proxy_adv", 0, 0, NULL, 0, \
@@ -196,7 +248,17 @@ X(INT, weight, "AIWeight", "targets[].weight", "100", 1, 65535, NULL, 0, \
 X(STR, description, "AIDescription", "targets[].description", NULL, 0, 0, NULL, AIP_F_ONCE, \
   "What the target is for; prompts are compared with it. The word CATCHALL: takes what matches nothing.") \
 X(LIST, route_example, "AIRouteExample", "-", NULL, 0, 0, NULL, 0, \
-  "A further text that prompts are compared with; may be given any number of times. The nearest text counts.") \
+  "A further text that prompts are compared with; may be given any number of times. AIRouteAggregate says how they count.") \
+X(LIST, route_examples_file, "AIRouteExamplesFile", "-", NULL, 0, 0, NULL, 0, \
+  "File with one example a line, relative to ServerRoot; empty lines and lines that begin with # are skipped. May be repeated.") \
+X(NUM, route_threshold, "AIRouteThreshold", "-", NULL, 0, 1000, NULL, 0, \
+  "Largest distance for the route of this target instead of AIVectordbThreshold.") \
+X(SET, accepts, "AITargetAccepts", "-", NULL, 0, 0, AIP_WORDS_ACCEPTS, 0, \
+  "What the model can do besides text; a request that needs what is not named goes to another target. Unset: everything; text alone: nothing else.") \
+X(LIST, route_force, "AIRouteForce", "-", NULL, 0, 0, NULL, 0, \
+  "Expression (ap_expr): a request for which it is true goes to this target, or another one that is forced, and nowhere else; nothing is embedded. May be repeated.") \
+X(LIST, route_forbid, "AIRouteForbid", "-", NULL, 0, 0, NULL, 0, \
+  "Expression (ap_expr): a request for which it is true never goes to this target. Wins over AIRouteForce. May be repeated.") \
 X(STR, auth_header_name, "AIAuthHeaderName", "targets[].auth.header_name", NULL, 0, 0, NULL, AIP_F_VAULT, \
   "Name of the header that carries the target's credential.") \
 X(STR, auth_header_value, "AIAuthHeaderValue", "targets[].auth.header_value", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
@@ -309,6 +371,8 @@ typedef enum aip_send_dimensions_e {
     AIP_DIMENSIONS_ON,
     AIP_DIMENSIONS_OFF
 } aip_send_dimensions_e;
+/* The words of AITargetAccepts are those of aip_need_e in aip/chat.h. */
+typedef enum aip_explain_e { AIP_EXPLAIN_OFF, AIP_EXPLAIN_HEADERS, AIP_EXPLAIN_BODY } aip_explain_e;
 typedef enum aip_strategy_e { AIP_STRATEGY_MEMORY, AIP_STRATEGY_REDIS } aip_strategy_e;
 typedef enum aip_criterion_e {
     AIP_CRITERION_ERROR = 1u << 0,
@@ -355,6 +419,14 @@ void aip_target_defaults(aip_target_fields_t *fields, apr_pool_t *pool);
 /** What `add` set wins over `base`; the rest is base's. `out` may be `base`. */
 void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base,
                         const aip_location_fields_t *add);
+
+/**
+ * The value of a member as the configuration would write it: one string for each argument, for a
+ * LIST one for each line.
+ * @return strings, NULL when the member has no value; secrets are shown as they are
+ */
+const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fields,
+                                         apr_pool_t *pool);
 
 /** The word of an ENUM member. */
 const char *aip_field_word(const aip_field_t *row, int index, apr_pool_t *pool);

@@ -56,10 +56,12 @@ typedef enum aip_availability_e {
     AIP_AVAILABLE, /**< a half-open breaker, too: who tries it must be admitted */
     AIP_EJECTED,   /**< the breaker is open: a last resort */
     AIP_COOLING,   /**< asked for a pause: not to be tried */
-    AIP_DRAINED    /**< not to be tried */
+    AIP_DRAINED,   /**< not to be tried */
+    AIP_BARRED     /**< not for this request: AIRouteForbid and its sisters */
 } aip_availability_e;
 
-/** Lower-case word for status and logs: "available", "ejected", "cooling", "drained". */
+/** Lower-case word for status and logs: "available", "ejected", "cooling", "drained",
+ * "barred". */
 const char *aip_availability_name(aip_availability_e availability);
 
 aip_availability_e aip_health_look(const aip_target_state_t *state, const aip_health_rules_t *rules,

@@ -20,4 +20,30 @@ int aip_statistics_write(request_rec *r);
 /** SetHandler ai-status: the state of all targets as JSON; POST drains and resumes them. */
 int aip_status_handler(request_rec *r);
 
+/** The reason of a decision with what is worth knowing of it: "match", "match,cached",
+ * "sticky,store_error" ... */
+const char *aip_reason_text(const aip_request_t *req);
+
+/** A number as JSON spells it, for messages: apr_psprintf("%g") leaves out the zero of 0.5. */
+const char *aip_real_text(double value, apr_pool_t *pool);
+
+/** "off", "miss", "hit", "shared". */
+const char *aip_cache_state_name(aip_cache_state_e state);
+
+/** What the distances alone say: {"reason", "route", "distance", "threshold"}. New reference. */
+struct json_t *aip_explain_decision(const aip_request_t *req);
+
+/** The threshold that holds for a target: a number or null. New reference. */
+struct json_t *aip_explain_threshold(const aip_request_t *req, const aip_target_t *target);
+
+/** X-LLM-Route-Scores, when AIExplain asks for it. */
+void aip_explain_headers(const aip_request_t *req);
+
+/** The answer to a dry run. @param err  why there are no candidates; status 0: there are
+ * @return OK */
+int aip_explain_dry_run(const aip_request_t *req, const aip_error_t *err);
+
+/** pre_config hook: the items %{...}^AI of mod_log_config, if that is loaded. */
+int aip_log_items_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "aip/chat.h"
 #include "aip/config.h"
+#include "aip/route_cache.h"
 #include "aip/router.h"
 #include "aip/usage.h"
 
@@ -33,9 +34,33 @@ typedef struct aip_answered_t {
     const char *cut;    /**< outcome word when the answer broke off after commit, else NULL */
 } aip_answered_t;
 
+/** Where the distances came from. */
+typedef enum aip_cache_state_e {
+    AIP_CACHE_OFF, /**< measured; no cache, or none for this request */
+    AIP_CACHE_MISS,
+    AIP_CACHE_HIT,
+    AIP_CACHE_SHARED /**< another request measured them at the same time */
+} aip_cache_state_e;
+
+/** Why a target must not get a request. */
+typedef enum aip_bar_e {
+    AIP_BAR_NONE,
+    AIP_BAR_FORBIDDEN, /**< AIRouteForbid */
+    AIP_BAR_INCAPABLE, /**< AITargetAccepts lacks what the request needs */
+    AIP_BAR_NOT_FORCED /**< AIRouteForce named others */
+} aip_bar_e;
+
+/** AIRouteSticky. */
+typedef struct aip_session_t {
+    bool known; /**< the request has a session: there is a key */
+    unsigned char key[AIP_CACHE_KEY];
+    int target; /**< whose session it is so far, or -1 */
+} aip_session_t;
+
 typedef struct aip_request_t {
     request_rec *r;
     const aip_dir_conf_t *conf;
+    bool dry; /**< AIDryRunPath: the decision alone is asked for, nothing changes */
     apr_time_t start;
     apr_time_t deadline; /**< AITimeoutTotal; 0: none */
     aip_error_t error;
@@ -45,12 +70,18 @@ typedef struct aip_request_t {
     bool stream; /**< what the client will get */
 
     struct {
-        aip_decision_t decision;
+        aip_decision_t decision; /**< what the distances say */
+        aip_reason_e reason;     /**< why the first candidate is the first */
+        aip_route_rules_t rules;
+        const unsigned char *barred; /**< by target, aip_bar_e; NULL: none is */
+        unsigned needs;              /**< aip_need_e; 0: nobody asked */
+        aip_cache_state_e cache;
         const char *embedder; /**< for logs; NULL: not called */
         apr_interval_time_t embed_took, search_took;
         bool truncated, degraded;
         const char *failure; /**< code of what went wrong, or NULL */
-        int preferred;       /**< target that goes before the ranking, or -1 */
+        int preferred;       /**< target that goes before all others, or -1 */
+        aip_session_t session;
     } route;
 
     aip_candidates_t candidates;
@@ -85,9 +116,15 @@ apr_status_t aip_request_check(aip_request_t *req, aip_error_t *err);
 /** Writes an error as the whole answer. @return OK */
 int aip_respond_error(request_rec *r, const aip_error_t *error);
 
-/** Ranks the routes of a gateway that routes by meaning. Errors: no target within the threshold,
- * AIRouteOnFailure fail. */
+/** Guards, ranking of routes, session. Errors: no target may or can take the request, none is
+ * within the threshold, AIRouteOnFailure fail. */
 apr_status_t aip_route_stage(aip_request_t *req, aip_error_t *err);
+
+/** AIExplainFor: whether the request may see why it goes where it goes. */
+bool aip_may_explain(const aip_request_t *req);
+
+/** After the answer: the session belongs to the target that gave it. */
+void aip_session_remember(aip_request_t *req);
 
 /** Fills req->candidates, by the algorithm and by health. Errors: all targets are cooling down or
  * drained. */

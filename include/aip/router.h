@@ -34,6 +34,9 @@ typedef struct aip_router_conf_t {
     volatile apr_uint32_t
         *announced; /**< shared by all children: state of the store that was last logged; or NULL */
     aip_log_t log;
+    void (*start)(void *baton); /**< called once in the background thread, when the references are
+                                   there; or NULL */
+    void *start_baton;
 } aip_router_conf_t;
 
 typedef struct aip_router_t aip_router_t;
@@ -71,6 +74,10 @@ void aip_router_distances(aip_router_t *router, const float *vector, float *dist
                           bool *degraded, apr_pool_t *pool);
 
 const aip_router_conf_t *aip_router_conf(const aip_router_t *router);
+
+/** Hex SHA-256 over all that decides the distance of a prompt to the texts: embedder, dimensions,
+ * metric, texts. Does not need the references. */
+const char *aip_router_key(const aip_router_t *router);
 
 /** Hex SHA-256 over what decides a text's vector: file cache key. Exposed for tests. */
 const char *aip_reference_key(const aip_embedder_conf_t *conf, aip_span_t text, apr_pool_t *pool);

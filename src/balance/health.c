@@ -20,6 +20,8 @@ const char *aip_availability_name(aip_availability_e availability)
         return "cooling";
     case AIP_DRAINED:
         return "drained";
+    case AIP_BARRED:
+        return "barred";
     }
     return "unknown";
 }
@@ -122,6 +124,7 @@ apr_time_t aip_health_back_at(const aip_target_state_t *state, const aip_health_
         return atomic_load(&state->ejected_until);
     case AIP_AVAILABLE:
     case AIP_DRAINED:
+    case AIP_BARRED:
         break;
     }
     return 0;

@@ -3,6 +3,7 @@
  * Runs while the configuration is read; merge also once per request and matching section. */
 #include "aip/config.h"
 
+#include <ap_expr.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
 #include <http_log.h>
@@ -24,6 +25,8 @@ int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     aip_registry->targets = apr_array_make(pconf, 16, sizeof(aip_targets_t *));
     aip_registry->endpoints = apr_array_make(pconf, 16, sizeof(aip_endpoint_t *));
     aip_registry->gateways = apr_array_make(pconf, 16, sizeof(aip_gateway_t));
+    aip_registry->caches = apr_array_make(pconf, 4, sizeof(struct aip_route_cache_t *));
+    aip_registry->expressions = apr_hash_make(pconf);
     aip_registry->models = apr_hash_make(pconf);
     apr_pool_cleanup_register(pconf, NULL, forget_registry, apr_pool_cleanup_null);
     return OK;
@@ -44,6 +47,7 @@ void *aip_config_merge_dir(apr_pool_t *pool, void *base_, void *add_)
     aip_location_merge(&merged->f, &base->f, &add->f);
     merged->targets = add->targets ? add->targets : base->targets;
     merged->inside = add->inside;
+    merged->path = add->path ? add->path : base->path;
     return merged;
 }
 
@@ -63,12 +67,23 @@ static const char *section_path(const cmd_parms *cmd)
     return plain ? cmd->path : NULL;
 }
 
+static const char *own_path(const cmd_parms *cmd)
+{
+    const char *path = section_path(cmd);
+    apr_size_t len = path ? strlen(path) : 0;
+    while (len && path[len - 1] == '/') {
+        len--;
+    }
+    return path && *path ? apr_pstrmemdup(cmd->pool, path, len) : NULL;
+}
+
 void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir)
 {
     if (dir->registered || dir->inside) {
         return;
     }
     dir->registered = true;
+    dir->path = own_path(cmd);
     aip_section_t *section = apr_array_push(aip_registry->sections);
     *section = (aip_section_t){.dir = dir,
                                .server = cmd->server,
@@ -91,6 +106,57 @@ const char *aip_config_context(const cmd_parms *cmd)
                                 NOT_IN_DIRECTORY | NOT_IN_HTACCESS | NOT_IN_LIMIT);
 }
 
+/* Parsed here, where a mistake still has its line. @return NULL: `error` says why */
+static ap_expr_info_t *parse_expression(cmd_parms *cmd, const char *text, const char **error)
+{
+    const char *why;
+    ap_expr_info_t *expression = ap_expr_parse_cmd(cmd, text, AP_EXPR_FLAG_DONT_VARY, &why, NULL);
+    *error = why ? apr_psprintf(cmd->pool, "%s: cannot parse '%s': %s", cmd->cmd->name, text, why)
+                 : NULL;
+    return why ? NULL : expression;
+}
+
+static const char *add_expression(cmd_parms *cmd, apr_array_header_t **list, const char *text)
+{
+    const char *error;
+    ap_expr_info_t *expression = parse_expression(cmd, text, &error);
+    if (expression) {
+        *list = *list ? *list : apr_array_make(cmd->pool, 2, sizeof(ap_expr_info_t *));
+        APR_ARRAY_PUSH(*list, ap_expr_info_t *) = expression;
+    }
+    return error;
+}
+
+static const char *field_done(cmd_parms *cmd, int index, const char *value)
+{
+    const char *error = NULL;
+    if (index == AIP_L_dry_run_path && (*value != '/' || !value[1])) {
+        return apr_psprintf(cmd->pool, "AIDryRunPath '%s' must begin with '/' and have a name",
+                            value);
+    }
+    if (index == AIP_L_explain_for) {
+        apr_hash_set(aip_registry->expressions, apr_pstrdup(cmd->pool, value), APR_HASH_KEY_STRING,
+                     parse_expression(cmd, value, &error));
+    }
+    return error;
+}
+
+/* What a directive of a target means beyond its value. */
+static const char *target_field_done(cmd_parms *cmd, aip_target_t *target, int index,
+                                     const char *value)
+{
+    switch (index) {
+    case AIP_T_route_force:
+        return add_expression(cmd, &target->force, value);
+    case AIP_T_route_forbid:
+        return add_expression(cmd, &target->forbid, value);
+    case AIP_T_route_examples_file:
+        return aip_examples_read(cmd, &target->f, value);
+    default:
+        return NULL;
+    }
+}
+
 static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *const argv[])
 {
     const aip_field_t *row = cmd->info;
@@ -110,6 +176,10 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
     aip_config_register(cmd, dir);
     error = aip_field_set(row, row->target ? (void *)&dir->inside->f : (void *)&dir->f, argc, argv,
                           cmd->pool);
+    if (!error) {
+        error = row->target ? target_field_done(cmd, dir->inside, row->index, argv[0])
+                            : field_done(cmd, row->index, argv[0]);
+    }
     if (!error && row->flags & AIP_F_SECRET && !ap_strstr_c(cmd->directive->args, "{vault:")) {
         cmd->directive->args = "***"; /* mod_info and -D DUMP_CONFIG show what stands here */
     }

@@ -3,6 +3,7 @@
  * while the configuration is read (and the merge once per request); knows no httpd. */
 #include "aip/fields.h"
 
+#include "aip/provider.h"
 #include "aip/secret.h"
 
 #include <apr_lib.h>
@@ -173,6 +174,28 @@ static const char *set_scope(const aip_field_t *row, aip_prompt_rule_t *member, 
     return bad(row, shown, wanted, pool);
 }
 
+static const char *set_sticky(const aip_field_t *row, aip_sticky_rule_t *member, int argc,
+                              char *const argv[], apr_pool_t *pool)
+{
+    static const struct {
+        const char *word;
+        int args;
+    } kinds[] = {[AIP_STICKY_OFF] = {"off", 1},
+                 [AIP_STICKY_HEADER] = {"header", 2},
+                 [AIP_STICKY_COOKIE] = {"cookie", 2},
+                 [AIP_STICKY_CONVERSATION] = {"conversation", 1}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcasecmp(argv[0], kinds[i].word) == 0 && argc == kinds[i].args &&
+            (argc == 1 || aip_header_name_ok(argv[1]))) {
+            *member =
+                (aip_sticky_rule_t){(aip_sticky_e)i, argc == 2 ? apr_pstrdup(pool, argv[1]) : NULL};
+            return NULL;
+        }
+    }
+    return bad(row, argc > 1 ? apr_pstrcat(pool, argv[0], " ", argv[1], NULL) : argv[0],
+               "off, header NAME, cookie NAME or conversation", pool);
+}
+
 /* A list member is extended in place: within one section the array is the section's own. */
 static void list_add(apr_array_header_t **member, bool own, const char *value, apr_pool_t *pool)
 {
@@ -221,8 +244,15 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
         return NULL;
     case AIP_KIND_SCOPE:
         return set_scope(row, at, argc, argv, pool);
+    case AIP_KIND_STICKY:
+        return set_sticky(row, at, argc, argv, pool);
     }
     return NULL;
+}
+
+static bool takes_several(const aip_field_t *row)
+{
+    return row->kind == AIP_KIND_SET || row->kind == AIP_KIND_SCOPE || row->kind == AIP_KIND_STICKY;
 }
 
 const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
@@ -231,9 +261,9 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
     unsigned char *set =
         row->target ? ((aip_target_fields_t *)fields)->set : ((aip_location_fields_t *)fields)->set;
     char *resolved[1];
+    unsigned char how = AIP_SET_WRITTEN;
     aip_field_t hidden;
-    if (argc < 1 || (argc > 1 && row->kind != AIP_KIND_SET && row->kind != AIP_KIND_SCOPE) ||
-        argc > 16) {
+    if (argc < 1 || (argc > 1 && !takes_several(row)) || argc > 16) {
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words"
                             : argc > 1                ? "one argument; put quotes around it"
@@ -253,6 +283,7 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
             hidden = *row;
             hidden.flags |= AIP_F_SECRET;
             row = &hidden;
+            how = AIP_SET_FROM_VAULT;
         }
         resolved[0] = (char *)value;
         argv = resolved;
@@ -265,7 +296,7 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
     const char *error =
         set_value(row, (char *)fields + row->offset, set[row->index], argc, argv, pool);
     if (!error) {
-        set[row->index] = 1;
+        set[row->index] = how;
     }
     return error;
 }
@@ -309,7 +340,77 @@ void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t 
         if (add->set[i]) {
             const aip_field_t *row = &aip_location_table[i];
             memcpy((char *)out + row->offset, (const char *)add + row->offset, row->size);
-            out->set[i] = 1;
+            out->set[i] = add->set[i];
         }
     }
+}
+
+static void add_words(apr_array_header_t *words, const aip_field_t *row, unsigned mask,
+                      apr_pool_t *pool)
+{
+    for (int i = 0; mask >> i; i++) {
+        if (mask >> i & 1) {
+            APR_ARRAY_PUSH(words, const char *) = aip_field_word(row, i, pool);
+        }
+    }
+}
+
+static void add_scope(apr_array_header_t *words, const aip_prompt_rule_t *rule, apr_pool_t *pool)
+{
+    static const char *const names[] = {"last-user", "all-user", "last", "all"};
+    APR_ARRAY_PUSH(words, const char *) = names[rule->scope];
+    if (rule->scope == AIP_PROMPT_LAST_N) {
+        APR_ARRAY_PUSH(words, const char *) = apr_itoa(pool, rule->count);
+    }
+}
+
+static void add_sticky(apr_array_header_t *words, const aip_sticky_rule_t *rule)
+{
+    static const char *const names[] = {"off", "header", "cookie", "conversation"};
+    APR_ARRAY_PUSH(words, const char *) = names[rule->kind];
+    if (rule->name) {
+        APR_ARRAY_PUSH(words, const char *) = rule->name;
+    }
+}
+
+const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fields,
+                                         apr_pool_t *pool)
+{
+    const void *at = (const char *)fields + row->offset;
+    const unsigned char *set = row->target ? ((const aip_target_fields_t *)fields)->set
+                                           : ((const aip_location_fields_t *)fields)->set;
+    apr_array_header_t *words = apr_array_make(pool, 2, sizeof(const char *));
+    if (!set[row->index] && !row->default_text) {
+        return NULL;
+    }
+    switch (row->kind) {
+    case AIP_KIND_FLAG:
+        APR_ARRAY_PUSH(words, const char *) = *(const int *)at ? "On" : "Off";
+        break;
+    case AIP_KIND_INT:
+        APR_ARRAY_PUSH(words, const char *) =
+            apr_psprintf(pool, "%" APR_INT64_T_FMT, *(const apr_int64_t *)at);
+        break;
+    case AIP_KIND_NUM:
+        APR_ARRAY_PUSH(words, const char *) = ((const aip_number_t *)at)->json;
+        break;
+    case AIP_KIND_STR:
+        APR_ARRAY_PUSH(words, const char *) = *(const char *const *)at;
+        break;
+    case AIP_KIND_ENUM:
+        APR_ARRAY_PUSH(words, const char *) = aip_field_word(row, *(const int *)at, pool);
+        break;
+    case AIP_KIND_SET:
+        add_words(words, row, *(const unsigned *)at, pool);
+        break;
+    case AIP_KIND_LIST:
+        return *(apr_array_header_t *const *)at;
+    case AIP_KIND_SCOPE:
+        add_scope(words, at, pool);
+        break;
+    case AIP_KIND_STICKY:
+        add_sticky(words, at);
+        break;
+    }
+    return words;
 }

@@ -4,6 +4,7 @@
  * and threads do not mix their lines: to a file a line is one write, to a pipe, where only short
  * writes are atomic, it is written under a lock. */
 #include "aip/observe.h"
+#include "aip/signals.h"
 
 #include <apr_hash.h>
 #include <apr_strings.h>
@@ -11,7 +12,6 @@
 #include <http_log.h>
 #include <http_protocol.h>
 #include <jansson.h>
-#include <signal.h>
 #include <util_mutex.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
@@ -214,10 +214,13 @@ static json_t *semantic(const aip_request_t *req, const aip_target_t *target)
                  : json_null());
     json_object_set_new(s, "nearest",
                         measured ? text(routes->routes[d->nearest].description) : json_null());
-    json_object_set_new(s, "threshold",
-                        f->set[AIP_L_vectordb_threshold] ? json_real(f->vectordb_threshold.value)
-                                                         : json_null());
-    json_object_set_new(s, "reason", text(aip_reason_name(d->reason)));
+    json_object_set_new(s, "threshold", aip_explain_threshold(req, target));
+    json_object_set_new(s, "reason", text(aip_reason_name(req->route.reason)));
+    if (req->route.reason == AIP_REASON_STICKY) {
+        json_object_set_new(s, "without_session", aip_explain_decision(req));
+    }
+    json_object_set_new(s, "cache", text(aip_cache_state_name(req->route.cache)));
+    json_object_set_new(s, "candidates", json_integer(req->candidates.n));
     json_object_set_new(s, "embeddings_model", text(req->route.embedder));
     json_object_set_new(s, "embeddings_latency", milliseconds(req->route.embed_took));
     json_object_set_new(s, "vector_db",
@@ -244,7 +247,7 @@ static json_t *proxy_object(const aip_request_t *req, const aip_target_t *target
         json_object_set_new(proxy, "payload", payload);
     }
     json_object_set_new(proxy, "tried_targets", tried(req));
-    if (req->route.decision.reason != AIP_REASON_NONE) {
+    if (req->route.reason != AIP_REASON_NONE) {
         json_object_set_new(proxy, "semantic", semantic(req, target));
     }
     if (a->cut) {
@@ -314,12 +317,9 @@ int aip_statistics_write(request_rec *r)
     if (!file || !target) {
         return DECLINED;
     }
-    /* prefork ends a child from inside its signal handler, which frees memory there: it must not
-     * come in the middle of malloc(), nor of a line. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t before;
+    aip_signals_block(&before); /* not in the middle of a line, either */
     write_request(req, file, target);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    aip_signals_restore(&before);
     return OK;
 }

@@ -79,6 +79,29 @@ static json_t *target_object(const aip_target_t *target, const aip_location_fiel
         latency_object(s));
 }
 
+static void add_count(json_t *object, const char *name, _Atomic(apr_uint64_t) *count)
+{
+    json_object_set_new(object, name, json_integer((json_int_t)atomic_load(count)));
+}
+
+/* What was decided, where the distances came from, and what failed. */
+static json_t *routing_object(aip_route_counts_t *counts)
+{
+    static const char *const failures[AIP_ROUTE_N_FAILURES] = {AIP_ROUTE_FAILURES};
+    json_t *reasons = json_object(), *cache = json_object(), *failed = json_object();
+    for (int i = 0; i < AIP_ROUTE_N_REASONS; i++) {
+        add_count(reasons, aip_reason_name((aip_reason_e)i), &counts->reasons[i]);
+    }
+    for (int i = 0; i < AIP_ROUTE_N_CACHE; i++) {
+        add_count(cache, aip_cache_state_name((aip_cache_state_e)i), &counts->cache[i]);
+    }
+    for (int i = 0; i < AIP_ROUTE_N_FAILURES; i++) {
+        add_count(failed, failures[i], &counts->failures[i]);
+    }
+    add_count(failed, "store_error", &counts->store_errors);
+    return json_pack("{s:o, s:o, s:o}", "decisions", reasons, "cache", cache, "failures", failed);
+}
+
 static json_t *gateway_object(const aip_targets_t *targets, apr_pool_t *pool)
 {
     const aip_location_fields_t *f = fields_of(targets);
@@ -87,9 +110,9 @@ static json_t *gateway_object(const aip_targets_t *targets, apr_pool_t *pool)
         json_array_append_new(list, target_object(targets->list[i], f, apr_time_now()));
     }
     return json_pack(
-        "{s:s, s:s, s:s, s:o}", "server", targets->server, "path", targets->path, "algorithm",
+        "{s:s, s:s, s:s, s:o, s:o}", "server", targets->server, "path", targets->path, "algorithm",
         aip_field_word(&aip_location_table[AIP_L_balancer_algorithm], f->balancer_algorithm, pool),
-        "targets", list);
+        "routing", routing_object(targets->counts), "targets", list);
 }
 
 static int send_json(request_rec *r, json_t *json)

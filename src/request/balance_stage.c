@@ -2,8 +2,9 @@
 /* The balancing stage: from the targets of a gateway, or its ranking of routes, to the candidate
  * list. One call per request, in its thread; what it reads of other requests is in shared memory.
  */
+#include "routers.h"
+
 #include "aip/state.h"
-#include "aip/request.h"
 
 #include <apr_atomic.h>
 #include <apr_strings.h>
@@ -12,10 +13,14 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-/* Of the list as a whole; routes have ticks of their own. */
-static apr_uint32_t next_tick(const aip_targets_t *targets)
+/* Of a route, or with routes->n of the list as a whole. A dry run takes nobody's turn, nor
+ * does a session whose target is there. */
+static apr_uint32_t next_tick(const aip_request_t *req, int route, const aip_availability_e *look)
 {
-    return apr_atomic_inc32(&targets->ticks[targets->routes->n]);
+    volatile apr_uint32_t *tick = &req->conf->targets->ticks[route];
+    bool has_target = req->route.reason == AIP_REASON_STICKY &&
+                      (!look || look[req->route.preferred] == AIP_AVAILABLE);
+    return req->dry || has_target ? apr_atomic_read32(tick) : apr_atomic_inc32(tick);
 }
 
 static double all_usage(const aip_target_state_t *state, int kind, apr_time_t now,
@@ -93,7 +98,7 @@ static void add_scored(aip_request_t *req, const aip_availability_e *look, apr_t
     const aip_targets_t *targets = req->conf->targets;
     int algorithm = req->conf->f.balancer_algorithm;
     double *scores = apr_pcalloc(req->r->pool, (apr_size_t)targets->n * sizeof *scores);
-    apr_uint32_t tick = next_tick(targets);
+    apr_uint32_t tick = next_tick(req, targets->routes->n, look);
     aip_wheel_append(targets->all, tick, look, &req->candidates);
     if (algorithm == AIP_ALGORITHM_LEAST_CONNECTIONS) {
         aip_score_connections(read_loads(req, look, now), targets->n, scores);
@@ -110,7 +115,7 @@ static void add_scored(aip_request_t *req, const aip_availability_e *look, apr_t
 static void add_groups(aip_request_t *req, const aip_availability_e *look)
 {
     const aip_targets_t *targets = req->conf->targets;
-    apr_uint32_t tick = next_tick(targets);
+    apr_uint32_t tick = next_tick(req, targets->routes->n, look);
     for (int i = 0; i < targets->n_groups; i++) {
         aip_wheel_append(targets->groups[i], tick, look, &req->candidates);
     }
@@ -132,24 +137,26 @@ static void add_ranked(aip_request_t *req, const aip_availability_e *look)
     const aip_targets_t *targets = req->conf->targets;
     const aip_decision_t *d = &req->route.decision;
     apr_uint32_t *ticks = apr_pcalloc(req->r->pool, (apr_size_t)targets->routes->n * sizeof *ticks);
-    aip_candidates_t ranked = {.targets =
-                                   apr_pcalloc(req->r->pool, (apr_size_t)targets->n * sizeof(int))};
     for (int i = 0; i < d->n; i++) {
         int route = d->ranked[i].route;
         if (has_available(&targets->routes->routes[route], look)) {
-            ticks[route] = apr_atomic_inc32(&targets->ticks[route]);
+            ticks[route] = next_tick(req, route, look);
             break;
         }
     }
-    aip_candidates_ranked(d, targets->by_route, ticks, look, &ranked);
-    if (req->route.preferred >= 0) {
-        req->candidates.targets[req->candidates.n++] = req->route.preferred;
+    aip_candidates_ranked(d, targets->by_route, ticks, look, &req->candidates);
+}
+
+/* Before all others, whether the algorithm named it or not. */
+static void put_first(aip_candidates_t *candidates, int target)
+{
+    int at = 0;
+    while (at < candidates->n && candidates->targets[at] != target) {
+        at++;
     }
-    for (int i = 0; i < ranked.n; i++) {
-        if (ranked.targets[i] != req->route.preferred) {
-            req->candidates.targets[req->candidates.n++] = ranked.targets[i];
-        }
-    }
+    candidates->n += at == candidates->n;
+    memmove(candidates->targets + 1, candidates->targets, (size_t)at * sizeof *candidates->targets);
+    candidates->targets[0] = target;
 }
 
 /* Nobody of the candidates may be tried; `ordered` are all of them. */
@@ -158,10 +165,18 @@ static apr_status_t unavailable(const aip_request_t *req, const aip_candidates_t
 {
     request_rec *r = req->r;
     apr_time_t back = 0;
+    int barred = 0;
     for (int i = 0; i < ordered->n; i++) {
         const aip_target_t *target = req->conf->targets->list[ordered->targets[i]];
+        if (req->route.barred && req->route.barred[ordered->targets[i]]) {
+            barred++;
+            continue;
+        }
         apr_time_t at = aip_health_back_at(target->state, rules, now);
         back = at && (!back || at < back) ? at : back;
+    }
+    if (barred == ordered->n) {
+        return aip_guards_refuse(req, err);
     }
     if (back) {
         apr_int64_t seconds = apr_time_sec(back - now + APR_USEC_PER_SEC - 1);
@@ -187,6 +202,9 @@ static aip_availability_e *look_at(const aip_request_t *req, const aip_health_ru
         look[i] = aip_health_look(targets->list[i]->state, rules, now);
         if (look[i] == AIP_COOLING && targets->n == 1) {
             look[i] = AIP_AVAILABLE; /* who is alone speaks for himself */
+        }
+        if (req->route.barred && req->route.barred[i]) {
+            look[i] = AIP_BARRED;
         }
         all = all && look[i] == AIP_AVAILABLE;
     }
@@ -217,7 +235,11 @@ apr_status_t aip_balance_stage(aip_request_t *req, aip_error_t *err)
         apr_pcalloc(req->r->pool, (apr_size_t)(req->conf->targets->n + 1) * sizeof(int));
     switch ((aip_algorithm_e)req->conf->f.balancer_algorithm) {
     case AIP_ALGORITHM_SEMANTIC:
-        add_ranked(req, look);
+        if (req->route.reason == AIP_REASON_FORCED) { /* nothing was compared */
+            add_scored(req, look, now);
+        } else {
+            add_ranked(req, look);
+        }
         break;
     case AIP_ALGORITHM_PRIORITY:
         add_groups(req, look);
@@ -229,6 +251,9 @@ apr_status_t aip_balance_stage(aip_request_t *req, aip_error_t *err)
     case AIP_ALGORITHM_LOWEST_LATENCY:
         add_scored(req, look, now);
         break;
+    }
+    if (req->route.preferred >= 0) {
+        put_first(&req->candidates, req->route.preferred);
     }
     return filter(req, look, &rules, now, err);
 }

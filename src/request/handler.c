@@ -110,14 +110,47 @@ static int answer(aip_request_t *req)
         return DECLINED;
     }
     /* 4. the candidates */
-    if (aip_route_stage(req, err) != APR_SUCCESS || aip_balance_stage(req, err) != APR_SUCCESS) {
-        return req->r->connection->aborted ? DONE : DECLINED;
+    apr_status_t rv = aip_route_stage(req, err);
+    aip_explain_headers(req);
+    rv = rv ? rv : aip_balance_stage(req, err);
+    if (req->r->connection->aborted) {
+        return DONE;
     }
-    if (!check_model(req, err)) {
+    if (req->dry) {
+        return aip_explain_dry_run(req, err);
+    }
+    if (rv != APR_SUCCESS || !check_model(req, err)) {
         return DECLINED;
     }
     /* 5. the attempts */
-    return aip_upstream_run(req, err);
+    rc = aip_upstream_run(req, err);
+    aip_session_remember(req);
+    return rc;
+}
+
+/* The path of the location with AIDryRunPath behind it, and nothing else, so that a section for it
+ * can protect it. Below a pattern any path may be meant: there AIExplainFor has to. */
+static bool asks_for_decision(const request_rec *r, const aip_dir_conf_t *conf)
+{
+    const char *suffix = conf->f.dry_run_path;
+    size_t len = strlen(r->uri), n = strlen(suffix);
+    if (len < n || strcmp(r->uri + len - n, suffix) != 0) {
+        return false;
+    }
+    return conf->path ? len - n == strlen(conf->path) && memcmp(r->uri, conf->path, len - n) == 0
+                      : conf->f.explain_for != NULL;
+}
+
+static bool may_run_dry(const aip_request_t *req, aip_error_t *err)
+{
+    if (req->conf->f.explain != AIP_EXPLAIN_BODY) {
+        aip_error_set(err, req->r->pool, HTTP_NOT_FOUND, "invalid_request_error", "dry_run_off",
+                      NULL, "dry runs are not enabled here");
+    } else if (!aip_may_explain(req)) {
+        aip_error_set(err, req->r->pool, HTTP_FORBIDDEN, "permission_error", "dry_run_forbidden",
+                      NULL, "this request may not ask for a dry run");
+    }
+    return err->status == 0;
 }
 
 /* A SetHandler inside the location means that handler (server-status), not us. */
@@ -145,6 +178,10 @@ int aip_hook_handler(request_rec *r)
                       "AIP0031: AIProxy is on for %s, but no <AITarget> applies to it", r->uri);
         aip_error_set(&req->error, r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error", "no_targets",
                       NULL, "no model is configured here");
+        return aip_respond_error(r, &req->error);
+    }
+    req->dry = asks_for_decision(r, conf);
+    if (req->dry && !may_run_dry(req, &req->error)) {
         return aip_respond_error(r, &req->error);
     }
     int rc = answer(req);

@@ -3,9 +3,11 @@
  * combination of sections makes is started by its first request. */
 #include "routers.h"
 
+#include <apr_escape.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 #include <http_log.h>
+#include <openssl/sha.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
@@ -21,6 +23,7 @@ typedef struct router_key_t {
 
 typedef struct entry_t {
     router_key_t key;
+    server_rec *server;
     aip_router_entry_t public;
     struct entry_t *next;
 } entry_t;
@@ -72,13 +75,6 @@ static void log_line(void *baton, aip_log_level_e level, const char *message)
     ap_log_error(APLOG_MARK, (int)level, 0, (server_rec *)baton, "%s", message);
 }
 
-static bool send_dimensions(const aip_location_fields_t *f)
-{
-    return f->embeddings_send_dimensions == AIP_DIMENSIONS_ON ||
-           (f->embeddings_send_dimensions == AIP_DIMENSIONS_AUTO &&
-            aip_embeddings_takes_dimensions(f->embeddings_model_name));
-}
-
 /* The endpoint of the URL's origin, whose connections all its users share, with this URL's path and
  * query. */
 static const aip_endpoint_t *endpoint_of(const aip_url_t *url, apr_pool_t *pool)
@@ -95,44 +91,44 @@ static const aip_endpoint_t *endpoint_of(const aip_url_t *url, apr_pool_t *pool)
 static const char *embedder_conf(entry_t *entry, const aip_location_fields_t *f,
                                  aip_embedder_conf_t *conf, apr_pool_t *pool)
 {
-    const char *error, *word = aip_field_word(&aip_location_table[AIP_L_embeddings_model_provider],
-                                              f->embeddings_model_provider, pool);
-    const aip_embeddings_provider_t *provider = aip_embeddings_provider(word);
+    const char *unparsable;
+    const aip_model2vec_t *local =
+        f->embeddings_model_name
+            ? apr_hash_get(aip_registry->models, aip_model_dir(f->embeddings_model_name, pool),
+                           APR_HASH_KEY_STRING)
+            : NULL;
+    const char *error = aip_embedder_conf_of(f, local, conf, pool);
     aip_url_t url;
-    if (!f->embeddings_model_name || !f->set[AIP_L_embeddings_model_provider]) {
-        return "no embeddings model is configured";
+    if (error || conf->local) {
+        return error;
     }
-    if (provider->local) {
-        conf->local =
-            apr_hash_get(aip_registry->models, aip_model_dir(f->embeddings_model_name, pool),
-                         APR_HASH_KEY_STRING);
-        conf->dims = conf->local ? aip_model2vec_dims(conf->local) : 0;
-        return conf->local ? NULL : "the local embeddings model was not loaded at start";
+    if (aip_url_parse(conf->url, &url, pool, &unparsable) == APR_SUCCESS) {
+        entry->public.endpoint = endpoint_of(&url, pool);
     }
-    const char *text = f->embeddings_model_options_upstream_url
-                           ? f->embeddings_model_options_upstream_url
-                           : provider->default_url;
-    if (!text || aip_url_parse(text, &url, pool, &error) != APR_SUCCESS ||
-        !f->set[AIP_L_vectordb_dimensions]) {
-        return "the embeddings provider is not configured completely";
-    }
-    entry->public.endpoint = endpoint_of(&url, pool);
-    bool query_param =
-        f->embeddings_auth_param_name && f->embeddings_auth_param_location == AIP_PARAM_QUERY;
-    *conf = (aip_embedder_conf_t){
-        .provider = provider->name,
-        .model = f->embeddings_model_name,
-        .url = text,
-        .header_name = f->embeddings_auth_header_name,
-        .header_value = f->embeddings_auth_header_value,
-        .param_name = f->embeddings_auth_param_name,
-        .param_value = f->embeddings_auth_param_value,
-        .param_in_body = f->embeddings_auth_param_name && !query_param,
-        .dims = (int)f->vectordb_dimensions,
-        .send_dimensions = send_dimensions(f),
-        .timeout = apr_time_from_msec(f->embeddings_timeout),
-    };
     return entry->public.endpoint ? NULL : "the embeddings endpoint was not known at start";
+}
+
+/* The texts alone do not tell which route each belongs to. */
+static const char *decision_key(const aip_router_t *router, const aip_routes_t *routes,
+                                apr_pool_t *pool)
+{
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    const char *all = aip_router_key(router);
+    for (int r = 0; r < routes->n; r++) {
+        apr_array_header_t *texts = apr_array_make(pool, 8, sizeof(const char *));
+        for (int i = 0; i < routes->routes[r].n_texts; i++) {
+            APR_ARRAY_PUSH(texts, const char *) = apr_itoa(pool, routes->routes[r].texts[i]);
+        }
+        all = apr_pstrcat(pool, all, "\n", apr_array_pstrcat(pool, texts, ','), NULL);
+    }
+    SHA256((const unsigned char *)all, strlen(all), digest);
+    return apr_pescape_hex(pool, digest, sizeof digest, 0);
+}
+
+static void warm_up(void *data)
+{
+    const entry_t *entry = data;
+    aip_endpoint_warm(entry->public.endpoint, entry->server, routers.pool);
 }
 
 static entry_t *start_router(const aip_dir_conf_t *conf, const char *where, server_rec *server)
@@ -146,17 +142,23 @@ static entry_t *start_router(const aip_dir_conf_t *conf, const char *where, serv
                             .cache_dir = ap_runtime_dir_relative(routers.pool, f->state_dir),
                             .log = {log_line, server}};
     make_key(&entry->key, conf);
+    entry->server = server;
     const char *error = embedder_conf(entry, f, &rc.embedder, routers.pool);
     if (error) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, server, "AIP0040: %s: cannot route by meaning: %s",
                      where, error);
     } else {
-        rc.redis = f->vectordb_strategy == AIP_STRATEGY_REDIS ? aip_redis_conf_of(f, routers.pool) : NULL;
+        rc.redis =
+            f->vectordb_strategy == AIP_STRATEGY_REDIS ? aip_redis_conf_of(f, routers.pool) : NULL;
+        rc.start = entry->public.endpoint ? warm_up : NULL;
+        rc.start_baton = entry;
         apr_status_t rv = aip_router_create(&entry->public.router, &rc, routers.pool);
         if (rv != APR_SUCCESS) {
             ap_log_error(APLOG_MARK, APLOG_ERR, rv, server, "AIP0041: %s: cannot start the router",
                          where);
             entry->public.router = NULL;
+        } else {
+            entry->public.key = decision_key(entry->public.router, rc.routes, routers.pool);
         }
     }
     entry->next = routers.first;

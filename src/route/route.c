@@ -3,6 +3,7 @@
  * both are pure. */
 #include "aip/route.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static int find_route(const aip_routes_t *routes, const char *description)
@@ -66,6 +67,7 @@ aip_routes_t *aip_routes_create(const aip_route_source_t *sources, int n, apr_po
         }
         aip_route_t *route = &routes->routes[r];
         route->targets[route->n_targets++] = i;
+        route->threshold = sources[i].threshold ? sources[i].threshold : route->threshold;
         if (route->catchall) {
             routes->catchall = r;
             continue;
@@ -78,21 +80,55 @@ aip_routes_t *aip_routes_create(const aip_route_source_t *sources, int n, apr_po
     return routes;
 }
 
+static int compare_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Mean of the k least; sorts `d`. */
+static float mean_of_least(float *d, int n, int k)
+{
+    double sum = 0;
+    k = k < n ? k : n;
+    if (k < n) {
+        qsort(d, (size_t)n, sizeof *d, compare_floats);
+    }
+    for (int i = 0; i < k; i++) {
+        sum += (double)d[i];
+    }
+    return (float)(sum / k);
+}
+
+static float route_distance(const aip_route_t *route, const float *texts, aip_aggregate_e aggregate,
+                            int top_k, float *scratch)
+{
+    float best = texts[route->texts[0]];
+    for (int t = 0; t < route->n_texts; t++) {
+        scratch[t] = texts[route->texts[t]];
+        best = scratch[t] < best ? scratch[t] : best;
+    }
+    return aggregate == AIP_AGGREGATE_MAX ? best
+           : aggregate == AIP_AGGREGATE_MEAN
+               ? mean_of_least(scratch, route->n_texts, route->n_texts)
+               : mean_of_least(scratch, route->n_texts, top_k);
+}
+
+void aip_routes_distances(const aip_routes_t *routes, const float *texts, aip_aggregate_e aggregate,
+                          int top_k, float *out, apr_pool_t *pool)
+{
+    float *scratch = apr_palloc(pool, (apr_size_t)(routes->n_texts + 1) * sizeof *scratch);
+    for (int r = 0; r < routes->n; r++) {
+        const aip_route_t *route = &routes->routes[r];
+        out[r] = route->catchall ? -1 : route_distance(route, texts, aggregate, top_k, scratch);
+    }
+}
+
 const char *aip_reason_name(aip_reason_e reason)
 {
-    switch (reason) {
-    case AIP_REASON_NONE:
-        return "none";
-    case AIP_REASON_MATCH:
-        return "match";
-    case AIP_REASON_THRESHOLD:
-        return "threshold";
-    case AIP_REASON_EMPTY:
-        return "empty";
-    case AIP_REASON_FAILURE:
-        return "failure";
-    }
-    return "none";
+    static const char *const names[] = {"none",      "match",  "catchall", "empty",
+                                        "ambiguous", "forced", "sticky",   "embed_error"};
+    return names[reason];
 }
 
 void aip_decide_catchall(const aip_routes_t *routes, aip_reason_e reason, aip_decision_t *decision,
@@ -115,45 +151,81 @@ static void insert(aip_decision_t *decision, aip_ranked_t ranked)
     decision->ranked[i] = ranked;
 }
 
-void aip_decide(const aip_routes_t *routes, const float *distances, const double *threshold,
+const double *aip_route_threshold(const aip_routes_t *routes, int route,
+                                  const aip_route_rules_t *rules)
+{
+    return routes->routes[route].threshold ? routes->routes[route].threshold : rules->threshold;
+}
+
+bool aip_route_open(const aip_routes_t *routes, int route, const aip_route_rules_t *rules)
+{
+    const aip_route_t *r = &routes->routes[route];
+    bool open = !rules->barred;
+    for (int i = 0; !open && i < r->n_targets; i++) {
+        open = !rules->barred[r->targets[i]];
+    }
+    return open;
+}
+
+/* Whether some route is about as near as the nearest eligible one; one that is not eligible counts
+ * as well, for the threshold is no less uncertain than the distances. */
+static bool is_ambiguous(const aip_routes_t *routes, const aip_decision_t *decision,
+                         const aip_route_rules_t *rules)
+{
+    const aip_ranked_t *first = &decision->ranked[0];
+    for (int r = 0; r < routes->n; r++) {
+        double difference = (double)decision->distances[r] - (double)first->distance;
+        if (r != first->route && !routes->routes[r].catchall && aip_route_open(routes, r, rules) &&
+            (difference < 0 ? -difference : difference) < rules->margin - AIP_DISTANCE_EPSILON) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_catchall(const aip_routes_t *routes, aip_decision_t *decision, bool first)
+{
+    int at = first ? 0 : decision->n;
+    memmove(decision->ranked + at + 1, decision->ranked + at,
+            (size_t)(decision->n - at) * sizeof *decision->ranked);
+    decision->ranked[at] = (aip_ranked_t){routes->catchall, -1};
+    decision->n++;
+}
+
+void aip_decide(const aip_routes_t *routes, const float *distances, const aip_route_rules_t *rules,
                 aip_decision_t *decision, apr_pool_t *pool)
 {
-    *decision = (aip_decision_t){.reason = AIP_REASON_THRESHOLD, .nearest = -1, .distance = -1};
+    *decision = (aip_decision_t){
+        .reason = AIP_REASON_CATCHALL, .nearest = -1, .distance = -1, .distances = distances};
     decision->ranked = apr_pcalloc(pool, (apr_size_t)(routes->n + 1) * sizeof *decision->ranked);
     for (int r = 0; r < routes->n; r++) {
-        const aip_route_t *route = &routes->routes[r];
-        if (route->catchall) {
+        const double *threshold = aip_route_threshold(routes, r, rules);
+        if (routes->routes[r].catchall || !aip_route_open(routes, r, rules)) {
             continue;
         }
-        float best = distances[route->texts[0]];
-        for (int t = 1; t < route->n_texts; t++) {
-            best = distances[route->texts[t]] < best ? distances[route->texts[t]] : best;
-        }
-        if (decision->nearest < 0 || best < decision->distance) {
+        if (decision->nearest < 0 || distances[r] < decision->distance) {
             decision->nearest = r;
-            decision->distance = best;
+            decision->distance = distances[r];
         }
-        if (!threshold || (double)best <= *threshold + AIP_DISTANCE_EPSILON) {
-            insert(decision, (aip_ranked_t){r, best});
+        if (!threshold || (double)distances[r] <= *threshold + AIP_DISTANCE_EPSILON) {
+            insert(decision, (aip_ranked_t){r, distances[r]});
         }
     }
     if (decision->n) {
-        decision->reason = AIP_REASON_MATCH;
+        decision->reason =
+            is_ambiguous(routes, decision, rules) ? AIP_REASON_AMBIGUOUS : AIP_REASON_MATCH;
     }
-    if (routes->catchall >= 0) {
-        decision->ranked[decision->n++] = (aip_ranked_t){routes->catchall, -1};
+    if (routes->catchall >= 0 && aip_route_open(routes, routes->catchall, rules)) {
+        add_catchall(routes, decision,
+                     decision->reason == AIP_REASON_AMBIGUOUS && rules->ambiguous_catchall);
     }
 }
 
 float aip_decision_distance(const aip_routes_t *routes, const aip_decision_t *decision,
                             const char *description)
 {
-    for (int i = 0; description && i < decision->n; i++) {
-        const aip_ranked_t *ranked = &decision->ranked[i];
-        if (ranked->distance >= 0 &&
-            strcmp(routes->routes[ranked->route].description, description) == 0) {
-            return ranked->distance;
-        }
-    }
-    return decision->distance;
+    int route = description ? find_route(routes, description) : -1;
+    return route >= 0 && route != routes->catchall && decision->distances
+               ? decision->distances[route]
+               : decision->distance;
 }

@@ -4,13 +4,13 @@
  * until the thread has brought it back. */
 #include "aip/router.h"
 
+#include "aip/signals.h"
 #include "references.h"
 
 #include <apr_atomic.h>
 #include <apr_strings.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_proc.h>
-#include <signal.h>
 #include <string.h>
 
 #define RETRY_FIRST apr_time_from_msec(500)
@@ -23,6 +23,7 @@ typedef enum store_state_e { STORE_UNKNOWN, STORE_UP, STORE_DOWN } store_state_e
 struct aip_router_t {
     aip_router_conf_t conf;
     apr_pool_t *pool;
+    const char *digest;
     aip_references_t *refs; /* published once, under the mutex, before `ready` */
     volatile apr_uint32_t ready, stop, store_state;
     aip_vectordb_t *mirror, *store;
@@ -134,6 +135,9 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
 {
     aip_router_t *router = data;
     load(router);
+    if (router->conf.start && !apr_atomic_read32(&router->stop)) {
+        router->conf.start(router->conf.start_baton);
+    }
     if (router->store && apr_atomic_read32(&router->ready)) {
         keep_store(router);
     }
@@ -157,11 +161,10 @@ static apr_status_t stop(void *data)
  * which must not run in a thread that is joined there. */
 static apr_status_t start_thread(aip_router_t *router)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t before;
+    aip_signals_block(&before);
     apr_status_t rv = apr_thread_create(&router->thread, NULL, run, router, router->pool);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    aip_signals_restore(&before);
     return rv;
 }
 
@@ -192,6 +195,7 @@ apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf
     aip_router_t *router = apr_pcalloc(pool, sizeof *router);
     router->conf = *conf;
     router->pool = pool;
+    router->digest = aip_router_digest(conf, pool);
     router->mirror = aip_vectordb_memory(conf->metric, pool);
     router->store = conf->redis ? aip_vectordb_redis(conf->redis, conf->metric, pool) : NULL;
     rv = apr_thread_mutex_create(&router->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
@@ -260,6 +264,11 @@ void aip_router_distances(aip_router_t *router, const float *vector, float *dist
     }
     *degraded = router->store != NULL;
     (void)router->mirror->kind->query(router->mirror, router->refs, vector, distances, pool, &err);
+}
+
+const char *aip_router_key(const aip_router_t *router)
+{
+    return router->digest;
 }
 
 const aip_router_conf_t *aip_router_conf(const aip_router_t *router)

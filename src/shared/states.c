@@ -6,6 +6,8 @@
  * made anew with each configuration. */
 #include "aip/state.h"
 
+#include "aip/flights.h"
+
 #include <ap_mpm.h>
 #include <apr_escape.h>
 #include <apr_general.h>
@@ -218,18 +220,22 @@ static apr_status_t assign_list(aip_targets_t *targets, apr_pool_t *pconf)
     return rv;
 }
 
-/* One tick for each route, one for the list as a whole; the state of the vector store. */
+/* One tick for each route, one for the list as a whole; the state of the vector store; decisions.
+ */
 static apr_status_t create_counters(apr_pool_t *pconf)
 {
-    apr_size_t n = 0;
+    apr_size_t n = 0, lists = (apr_size_t)aip_registry->targets->nelts;
     void *memory = NULL;
     for (int i = 0; i < aip_registry->targets->nelts; i++) {
         n += (apr_size_t)APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *)->routes->n + 2;
     }
-    apr_status_t rv = shared(&memory, n * sizeof(apr_uint32_t), pconf);
-    apr_uint32_t *next = memory;
+    apr_status_t rv =
+        shared(&memory, lists * sizeof(aip_route_counts_t) + n * sizeof(apr_uint32_t), pconf);
+    aip_route_counts_t *counts = memory;
+    apr_uint32_t *next = (apr_uint32_t *)(void *)(counts + lists);
     for (int i = 0; rv == APR_SUCCESS && i < aip_registry->targets->nelts; i++) {
         aip_targets_t *targets = APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *);
+        targets->counts = &counts[i];
         targets->ticks = next;
         targets->store = next + targets->routes->n + 1;
         next += targets->routes->n + 2;
@@ -284,6 +290,7 @@ void aip_states_child_status(server_rec *s, pid_t pid, ap_generation_t generatio
     if (status != MPM_CHILD_EXITED || !states) {
         return;
     }
+    aip_flights_child_gone(pid);
     for (int i = 0; i < states->n_children; i++) {
         if (atomic_load(&states->pids[i]) != (apr_uint32_t)pid) {
             continue;

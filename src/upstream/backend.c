@@ -66,6 +66,15 @@ static int client_socket(const request_rec *r)
     return fd;
 }
 
+bool aip_client_gone(request_rec *r)
+{
+    struct pollfd fd = {.fd = client_socket(r), .events = POLLRDHUP};
+    if (fd.fd >= 0 && poll(&fd, 1, 0) > 0 && fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) {
+        r->connection->aborted = 1;
+    }
+    return r->connection->aborted;
+}
+
 static apr_status_t read_plain(void *ctx, char *buf, apr_size_t *len)
 {
     const aip_backend_t *b = ctx;
@@ -389,6 +398,13 @@ void aip_backend_write_timeout(aip_backend_t *backend, apr_interval_time_t timeo
     if (backend->tls && !backend->handshake) {
         apr_socket_timeout_set(backend->conn->sock, timeout);
     }
+}
+
+bool aip_backend_ready(aip_backend_t *backend)
+{
+    return !backend->tls || !backend->handshake ||
+           shake_hands(backend, apr_brigade_create(backend->r->pool, backend->tls->bucket_alloc)) ==
+               APR_SUCCESS;
 }
 
 bool aip_backend_reused(const aip_backend_t *backend)

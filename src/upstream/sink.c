@@ -85,7 +85,7 @@ static void add_own_headers(const aip_request_t *req, const aip_target_t *target
                        apr_pstrcat(r->pool, target->provider_name, "/",
                                    aip_header_value_ok(model) ? model : "", NULL));
     }
-    if (f->route_headers && decision->reason != AIP_REASON_NONE && target->f.description) {
+    if (f->route_headers && req->route.reason != AIP_REASON_NONE && target->f.description) {
         apr_table_setn(r->headers_out, "X-LLM-Route",
                        aip_header_value_ok(target->f.description) ? target->f.description : "");
         if (decision->nearest >= 0) {

@@ -83,6 +83,8 @@ static const char *type_name(const aip_field_t *row)
         return "list";
     case AIP_KIND_SCOPE:
         return "scope";
+    case AIP_KIND_STICKY:
+        return "rule";
     }
     return "";
 }
@@ -131,6 +133,8 @@ static const char *syntax(const aip_field_t *row)
         return "text";
     case AIP_KIND_SCOPE:
         return "last-user|all-user|last N|all";
+    case AIP_KIND_STICKY:
+        return "off|header NAME|cookie NAME|conversation";
     }
     return "";
 }

@@ -11,7 +11,7 @@ int main(void)
         json_values_suite,
         json_splice_suite,
         chat_suite,
-        chat_build_suite,
+        calibrate_suite, chat_build_suite, chat_needs_suite, chat_needs_suite,
         http1_suite,
         http1_course_suite,
         sse_suite,

@@ -167,7 +167,7 @@ static const aip_routes_t *routes_of(const char *list)
     int n = 0;
     char *state = NULL, *copy = apr_pstrdup(pool, list);
     for (char *w = apr_strtok(copy, "|", &state); w; w = apr_strtok(NULL, "|", &state)) {
-        sources[n++] = (aip_route_source_t){w, NULL};
+        sources[n++] = (aip_route_source_t){.description = w};
     }
     return aip_routes_create(sources, n, pool);
 }

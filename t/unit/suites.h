@@ -10,8 +10,10 @@
 Suite *balance_suite(void);
 Suite *balance_hash_suite(void);
 Suite *balance_scores_suite(void);
+Suite *calibrate_suite(void);
 Suite *chat_suite(void);
 Suite *chat_build_suite(void);
+Suite *chat_needs_suite(void);
 Suite *decay_suite(void);
 Suite *embeddings_suite(void);
 Suite *fields_suite(void);

@@ -102,15 +102,25 @@ static const char *shown(const aip_field_t *row, const void *fields)
         const aip_prompt_rule_t *rule = at;
         return apr_psprintf(pool, "%d:%d", (int)rule->scope, rule->count);
     }
+    case AIP_KIND_STICKY: {
+        const aip_sticky_rule_t *rule = at;
+        return apr_psprintf(pool, "%d:%s", (int)rule->kind, rule->name ? rule->name : "");
+    }
     }
     return "";
 }
 
 START_TEST(table_is_consistent)
 {
-    static const size_t sizes[] = {
-        sizeof(int), sizeof(apr_int64_t), sizeof(aip_number_t), sizeof(char *),
-        sizeof(int), sizeof(unsigned),    sizeof(void *),       sizeof(aip_prompt_rule_t)};
+    static const size_t sizes[] = {sizeof(int),
+                                   sizeof(apr_int64_t),
+                                   sizeof(aip_number_t),
+                                   sizeof(char *),
+                                   sizeof(int),
+                                   sizeof(unsigned),
+                                   sizeof(void *),
+                                   sizeof(aip_prompt_rule_t),
+                                   sizeof(aip_sticky_rule_t)};
     for (int i = 0; i < N_ROWS; i++) {
         const aip_field_t *row = row_at(i);
         size_t room =
@@ -262,6 +272,23 @@ static const struct {
     {"AIRoutePrompt", "last|1|2", NULL, {"AIRoutePrompt"}},
     {"AIRoutePrompt", "all|2", NULL, {"AIRoutePrompt"}},
     {"AIRoutePrompt", "everything", NULL, {"'everything'"}},
+    {"AIRouteSticky", "off", "0:", {0}},
+    {"AIRouteSticky", "Conversation", "3:", {0}},
+    {"AIRouteSticky", "header|X-Session", "1:X-Session", {0}},
+    {"AIRouteSticky", "cookie|sid", "2:sid", {0}},
+    {"AIRouteSticky", "header", NULL, {"AIRouteSticky: 'header' must be off, header NAME"}},
+    {"AIRouteSticky", "off|x", NULL, {"'off x'"}},
+    {"AIRouteSticky", "conversation|x", NULL, {"'conversation x'"}},
+    {"AIRouteSticky", "header|a b", NULL, {"'header a b'"}},
+    {"AIRouteSticky", "header|", NULL, {"'header '"}},
+    {"AIRouteSticky", "session", NULL, {"'session'"}},
+    {"AIRouteMargin", "0.05", "0.05=0.050000", {0}},
+    {"AIRouteMargin", "-1", NULL, {"'-1'"}},
+    {"AIRouteAggregate", "topk-mean", "2", {0}},
+    {"AITargetAccepts", "text", "0x1", {0}},
+    {"AITargetAccepts", "tools|images|audio|json_schema", "0x1e", {0}},
+    {"AITargetAccepts", "video", NULL, {"AITargetAccepts: 'video'", "one of text tools"}},
+    {"AIRouteThreshold", "0.4", "0.4=0.400000", {0}},
     {"AIRouteExample", "one", "one", {0}},
     {"AIRouteExample", "", NULL, {"AIRouteExample: the value must not be empty"}},
     {"AIRouteExample", "one|two", NULL, {"takes one argument; put quotes around it"}},
@@ -279,6 +306,21 @@ static const struct {
     {"AIVectordbThreshold", "0", "0=0.000000", {0}},
 };
 
+/* What aip_field_text() writes, read again. */
+static const char *read_back(const aip_field_t *row)
+{
+    aip_location_fields_t l;
+    aip_target_fields_t t;
+    void *fields = row->target ? (void *)&t : (void *)&l;
+    aip_location_defaults(&l, pool);
+    aip_target_defaults(&t, pool);
+    const apr_array_header_t *words = aip_field_text(row, fields_of(row), pool);
+    ck_assert_ptr_nonnull(words);
+    const char *error = set_in(row, fields, apr_array_pstrcat(pool, words, '|'));
+    ck_assert_msg(!error, "%s", error);
+    return shown(row, fields);
+}
+
 START_TEST(reads)
 {
     const aip_field_t *row = row_of(values[_i].directive);
@@ -290,6 +332,7 @@ START_TEST(reads)
         ck_assert_msg(!error, "%s %s: %s", values[_i].directive, values[_i].args, error);
         ck_assert_str_eq(shown(row, fields_of(row)), values[_i].shown);
         ck_assert(is_set(row));
+        ck_assert_str_eq(read_back(row), values[_i].shown);
         return;
     }
     ck_assert_msg(error != NULL, "%s %s", values[_i].directive, values[_i].args);
@@ -374,6 +417,12 @@ START_TEST(enums_follow_words)
         {"AIVectordbStrategy", AIP_STRATEGY_REDIS, "redis"},
         {"AIVectordbDistanceMetric", 0, "cosine"},
         {"AIVectordbDistanceMetric", 1, "euclidean"},
+        {"AIRouteAggregate", 0, "max"},
+        {"AIRouteAggregate", 1, "mean"},
+        {"AIRouteAggregate", 2, "topk-mean"},
+        {"AIExplain", AIP_EXPLAIN_OFF, "off"},
+        {"AIExplain", AIP_EXPLAIN_HEADERS, "headers"},
+        {"AIExplain", AIP_EXPLAIN_BODY, "body"},
     };
     static const char *const criteria[] = {"error",    "timeout",  "invalid_header", "http_403",
                                            "http_404", "http_429", "http_500",       "http_502",
@@ -446,6 +495,8 @@ static const char *sample(const aip_field_t *row, int which)
         return which ? "http_404" : "http_500|timeout";
     case AIP_KIND_SCOPE:
         return scopes[which];
+    case AIP_KIND_STICKY:
+        return which ? "header|X-Session" : "conversation";
     }
     return "";
 }

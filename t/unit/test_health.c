@@ -21,8 +21,9 @@ static const aip_health_rules_t rules = {
 
 START_TEST(names)
 {
-    static const char *const words[] = {"available", "ejected", "cooling", "drained"};
-    for (int i = AIP_AVAILABLE; i <= AIP_DRAINED; i++) {
+    static const char *const words[] = {"available", "ejected", "cooling", "drained",
+                                        "barred"};
+    for (int i = AIP_AVAILABLE; i <= AIP_BARRED; i++) {
         ck_assert_str_eq(aip_availability_name((aip_availability_e)i), words[i]);
     }
 }

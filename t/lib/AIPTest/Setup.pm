@@ -65,7 +65,7 @@ sub modules {
     my $dir    = output_of($apxs, '-q', 'LIBEXECDIR');
     my $static = output_of(httpd($apxs), '-l');
     my @names  = (
-        "mpm_$mpm", qw(proxy ssl socache_shmcb setenvif env headers rewrite deflate filter status alias mime),
+        "mpm_$mpm", qw(proxy ssl socache_shmcb socache_redis socache_memcache setenvif env headers rewrite deflate filter status alias mime),
         qw(auth_basic authn_core authn_file authz_core authz_user authz_host log_config logio unixd proxy_http)
     );
     push @names, 'http2' if $mpm ne 'prefork'; # mod_http2 does not work with it

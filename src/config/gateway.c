@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the fields of a section to what the core works with. Knows no httpd: aipctl uses it, too. */
+#include "aip/gateway.h"
+
+#include <apr_strings.h>
+#include <string.h>
+
+const char *aip_model_dir(const char *name, apr_pool_t *pool)
+{
+    return *name == '/' ? name : apr_pstrcat(pool, AIP_EMBEDDER_DIR "/", name, NULL);
+}
+
+static bool send_dimensions(const aip_location_fields_t *f)
+{
+    return f->embeddings_send_dimensions == AIP_DIMENSIONS_ON ||
+           (f->embeddings_send_dimensions == AIP_DIMENSIONS_AUTO &&
+            aip_embeddings_takes_dimensions(f->embeddings_model_name));
+}
+
+const char *aip_embedder_conf_of(const aip_location_fields_t *f, const aip_model2vec_t *local,
+                                 aip_embedder_conf_t *conf, apr_pool_t *pool)
+{
+    const char *word = aip_field_word(&aip_location_table[AIP_L_embeddings_model_provider],
+                                      f->embeddings_model_provider, pool);
+    const aip_embeddings_provider_t *provider = aip_embeddings_provider(word);
+    if (!f->embeddings_model_name || !f->set[AIP_L_embeddings_model_provider]) {
+        return "no embeddings model is configured";
+    }
+    if (provider->local) {
+        conf->local = local;
+        conf->dims = local ? aip_model2vec_dims(local) : 0;
+        return local ? NULL : "the local embeddings model was not loaded at start";
+    }
+    const char *url = f->embeddings_model_options_upstream_url
+                          ? f->embeddings_model_options_upstream_url
+                          : provider->default_url;
+    if (!url || !f->set[AIP_L_vectordb_dimensions]) {
+        return "the embeddings provider is not configured completely";
+    }
+    bool query_param =
+        f->embeddings_auth_param_name && f->embeddings_auth_param_location == AIP_PARAM_QUERY;
+    *conf = (aip_embedder_conf_t){
+        .provider = provider->name,
+        .model = f->embeddings_model_name,
+        .url = url,
+        .header_name = f->embeddings_auth_header_name,
+        .header_value = f->embeddings_auth_header_value,
+        .param_name = f->embeddings_auth_param_name,
+        .param_value = f->embeddings_auth_param_value,
+        .param_in_body = f->embeddings_auth_param_name && !query_param,
+        .dims = (int)f->vectordb_dimensions,
+        .send_dimensions = send_dimensions(f),
+        .timeout = apr_time_from_msec(f->embeddings_timeout),
+    };
+    return NULL;
+}
+
+aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *pool)
+{
+    aip_redis_conf_t *redis = apr_pcalloc(pool, sizeof *redis);
+    *redis = (aip_redis_conf_t){
+        .host = f->vectordb_redis_host,
+        .port = (int)f->vectordb_redis_port,
+        .username = f->vectordb_redis_username,
+        .password = f->vectordb_redis_password,
+        .database = (int)f->vectordb_redis_database,
+        .connect_timeout = (int)f->vectordb_redis_connect_timeout,
+        .send_timeout = (int)f->vectordb_redis_send_timeout,
+        .read_timeout = (int)f->vectordb_redis_read_timeout,
+        .pool_size = (int)f->vectordb_redis_keepalive_pool_size,
+        .backlog = f->set[AIP_L_vectordb_redis_keepalive_backlog]
+                       ? (int)f->vectordb_redis_keepalive_backlog
+                       : -1,
+        .ssl = f->vectordb_redis_ssl,
+        .ssl_verify = f->vectordb_redis_ssl_verify,
+        .server_name = f->vectordb_redis_server_name,
+        .proxied = f->vectordb_redis_connection_is_proxied,
+    };
+    return redis;
+}
+
+aip_routes_t *aip_routes_of(const aip_target_fields_t *const *targets, int n, apr_pool_t *pool)
+{
+    aip_route_source_t *sources = apr_pcalloc(pool, (apr_size_t)(n + 1) * sizeof *sources);
+    for (int i = 0; i < n; i++) {
+        sources[i] = (aip_route_source_t){.description = targets[i]->description,
+                                          .examples = targets[i]->route_example,
+                                          .threshold = targets[i]->set[AIP_T_route_threshold]
+                                                           ? &targets[i]->route_threshold.value
+                                                           : NULL};
+    }
+    return aip_routes_create(sources, n, pool);
+}
+
+bool aip_routing_is_remote(const aip_location_fields_t *f)
+{
+    return f->embeddings_model_provider != AIP_EMBEDDER_LOCAL ||
+           f->vectordb_strategy == AIP_STRATEGY_REDIS;
+}
+
+aip_route_rules_t aip_route_rules_of(const aip_location_fields_t *f)
+{
+    return (aip_route_rules_t){
+        .threshold = f->set[AIP_L_vectordb_threshold] ? &f->vectordb_threshold.value : NULL,
+        .margin = f->set[AIP_L_route_margin] ? f->route_margin.value : 0,
+        .ambiguous_catchall = strcmp(f->route_on_ambiguous, "catchall") == 0};
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* %{item}^AI for LogFormat: what was decided about a request, in the operator's own access log. */
+#include "aip/observe.h"
+
+#include <apr_optional.h>
+#include <apr_strings.h>
+#include <mod_log_config.h>
+
+static const char *microseconds(const aip_request_t *req, apr_interval_time_t t)
+{
+    return apr_psprintf(req->r->pool, "%" APR_TIME_T_FMT, t);
+}
+
+static const char *real(const aip_request_t *req, double value)
+{
+    return apr_psprintf(req->r->pool, "%.4f", value);
+}
+
+/* The target that answered, else the last that was tried, else the first candidate. */
+static const aip_target_t *target_of(const aip_request_t *req)
+{
+    return req->answered.target ? req->answered.target
+           : req->upstream.n    ? req->upstream.attempts[req->upstream.n - 1].target
+           : req->candidates.n  ? req->conf->targets->list[req->candidates.targets[0]]
+                                : NULL;
+}
+
+static const char *item_target(const aip_request_t *req)
+{
+    const aip_target_t *target = target_of(req);
+    return target ? target->name : NULL;
+}
+
+static const char *item_route(const aip_request_t *req)
+{
+    const aip_target_t *target = target_of(req);
+    return target && target->f.description ? ap_escape_logitem(req->r->pool, target->f.description)
+                                           : NULL;
+}
+
+static const char *item_distance(const aip_request_t *req)
+{
+    const aip_target_t *target = target_of(req);
+    const aip_decision_t *d = &req->route.decision;
+    return d->distances && d->nearest >= 0
+               ? real(req, (double)aip_decision_distance(req->conf->targets->routes, d,
+                                                         target ? target->f.description : NULL))
+               : NULL;
+}
+
+static const char *item_threshold(const aip_request_t *req)
+{
+    const aip_decision_t *d = &req->route.decision;
+    const aip_target_t *target = target_of(req);
+    const aip_routes_t *routes = req->conf->targets->routes;
+    const double *threshold = req->route.rules.threshold;
+    for (int r = 0; d->distances && target && target->f.description && r < routes->n; r++) {
+        if (r != routes->catchall &&
+            strcmp(routes->routes[r].description, target->f.description) == 0) {
+            threshold = aip_route_threshold(routes, r, &req->route.rules);
+        }
+    }
+    return threshold ? real(req, *threshold) : NULL;
+}
+
+static const char *item_reason(const aip_request_t *req)
+{
+    return req->route.reason != AIP_REASON_NONE ? aip_reason_text(req) : NULL;
+}
+
+static const char *item_cache(const aip_request_t *req)
+{
+    return aip_cache_state_name(req->route.cache);
+}
+
+static const char *item_candidates(const aip_request_t *req)
+{
+    return apr_itoa(req->r->pool, req->candidates.n);
+}
+
+static const char *item_attempts(const aip_request_t *req)
+{
+    return apr_itoa(req->r->pool, req->upstream.n);
+}
+
+static const char *item_embedding(const aip_request_t *req)
+{
+    return microseconds(req, req->route.embed_took);
+}
+
+static const char *item_search(const aip_request_t *req)
+{
+    return microseconds(req, req->route.search_took);
+}
+
+static const struct {
+    const char *name;
+    const char *(*value)(const aip_request_t *req);
+} items[] = {{"target", item_target},          {"route", item_route},
+             {"distance", item_distance},      {"threshold", item_threshold},
+             {"reason", item_reason},          {"cache", item_cache},
+             {"candidates", item_candidates},  {"attempts", item_attempts},
+             {"embedding_us", item_embedding}, {"search_us", item_search}};
+
+static const char *log_item(request_rec *r, char *name)
+{
+    const aip_request_t *req = aip_request_get(r);
+    for (size_t i = 0; req && req->conf->targets && i < sizeof items / sizeof *items; i++) {
+        if (strcmp(items[i].name, name) == 0) {
+            return items[i].value(req);
+        }
+    }
+    return NULL;
+}
+
+int aip_log_items_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    APR_OPTIONAL_FN_TYPE(ap_register_log_handler) *add =
+        APR_RETRIEVE_OPTIONAL_FN(ap_register_log_handler);
+    (void)plog, (void)ptemp;
+    if (add) {
+        add(pconf, (char *)"^AI", log_item, 1);
+    }
+    return OK;
+}
