@@ -237,6 +237,9 @@ $start = time;
 is(ask($h, 'axis:1 0.9')->json->{model}, 'one', 'all threads wait, and their clients leave: another request');
 cmp_ok(time - $start, '<', 1.5, 'is served at once');
 
+# A connection that is kept alive keeps a thread of worker and a child of prefork.
+($hasty, $own, @patient, @gone) = ();
+
 # The one who makes the call leaves.
 mock_reset();
 mock_behave({port => $embed, times => 1, do => {delay_ms => 1500}});
@@ -275,6 +278,30 @@ cmp_ok(time - $start, '<', 3, 'at once');
 cmp_ok(calls('axis:0 0.83'), '<=', 3, 'by one more call');
 $h->stop;
 
+# ---- the embedder goes and comes back under load: no request is lost ----
+mock_reset();
+$h = server('SPARE_1', '');
+my ($n, $stopped, %got) = (0, 0);
+$start = time;
+ask($h, 'axis:1 0.9');
+while (time - $start < 3) {
+    if (!$stopped && time - $start > 0.6) { mock_port($embed, 0); mock_close(port => $embed + 0, all => JSON::PP::true); $stopped = 1 }
+    my $r = ask($h, 'axis:0 0.9 number ' . $n++);
+    $got{$r->{status} == 200 ? $r->json->{model} : $r->{status}}{$stopped}++;
+    $r = ask($h, 'axis:1 0.9'); # known before
+    $got{$r->{status} == 200 ? $r->json->{model} : $r->{status}}{$stopped}++;
+}
+is_deeply([sort keys %got], ['one', 'rest', 'zero'], "$n fresh prompts and as many known ones, the embedder away: all are answered") or diag(json(\%got));
+is_deeply([sort keys %{$got{rest}}], [1], 'by the catch-all only while it is away');
+is_deeply([sort keys %{$got{zero}}], [0], 'fresh ones');
+is_deeply([sort keys %{$got{one}}], [0, 1], 'and known ones by meaning all the time');
+mock_port($embed, 1);
+wait_until('recovery', sub { ask($h, 'axis:0 0.9 again ' . $n++)->json->{model} eq 'zero' });
+pass('it comes back: routed by meaning');
+like($h->log, qr/AIP0043: .*embeddings_unreachable/, 'the log says why');
+$h->stop;
+is_deeply([$h->unexpected('AIP0043', 'AIP0024')], [], 'and nothing else');
+
 # ---- caches of a fleet: two servers with one cache, which goes and comes back ----
 sub start_memcached {
     my ($status, $out, $err) = run_command(['memcached', '-d', '-l', '127.0.0.1', '-p', $memcached, '-P', "$AIPTest::Setup::t/state/memcached.pid"]);
@@ -297,7 +324,7 @@ my %fleet = (
     memcache => {port => $memcached, start => \&start_memcached, stop => \&stop_memcached,
         pid => sub { slurp("$AIPTest::Setup::t/state/memcached.pid") + 0 }},
 );
-my @allowed = map {qr/$_/} 'AIP0062', 'AH00161', 'AH03473', 'AH03474', 'AH03475', 'AH03476', 'AH0079\d', 'AH0080\d', 'AH034\d\d', 'socache';
+my @allowed = map {qr/$_/} 'AIP0062', 'AH03473', 'AH03474', 'AH03475', 'AH03476', 'AH0079\d', 'AH0080\d', 'AH034\d\d', 'socache';
 for my $kind (sort keys %fleet) {
     my $f = $fleet{$kind};
     $f->{start}->();

@@ -23,16 +23,16 @@ sub target {
 
 my @targets = (target('zero', 'axis:0 1'), target('one', 'axis:1 1'), target('rest', 'CATCHALL'));
 
+sub talk { return {model => 'any', messages => [map { {role => $_->[0], content => $_->[1]} } @_]} }
+
 sub server {
-    my ($slot, $more) = @_;
+    my ($slot, $more, $embedder) = @_;
+    $embedder //= "AIEmbeddingsModelProvider openai\nAIEmbeddingsModelName text-embedding-3-small\nAIVectordbDimensions 64\n"
+        . "AIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}\n";
     my $text = <<"CONF";
 Listen 127.0.0.1:\${${slot}_PORT}
 $children
-AIEmbeddingsModelProvider openai
-AIEmbeddingsModelName text-embedding-3-small
-AIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}
-AIVectordbDimensions 64
-AIVectordbThreshold 0.5
+${embedder}AIVectordbThreshold 0.5
 AIExplain headers
 AIStateDir state
 AIStatisticsLog statistics_log
@@ -106,7 +106,6 @@ goes('/c', 'axis:5 1', 'rest', 'catchall', 'cookie: another', 'Cookie', 'sid=abd
 goes('/c', 'axis:5 1', 'rest', 'catchall', 'cookie: one whose name ends alike', 'Cookie', 'xsid=abc');
 
 # ---- the conversation itself ----
-sub talk { return {model => 'any', messages => [map { {role => $_->[0], content => $_->[1]} } @_]} }
 my @begin = (['system', 'be brief'], ['user', 'axis:0 0.9']);
 goes('/v', talk(@begin), 'zero', 'match', 'conversation: the first turn');
 goes('/v', talk(@begin, ['assistant', 'done'], ['user', 'axis:5 1']), 'zero', 'sticky', 'conversation: "commit it"');
@@ -191,6 +190,20 @@ wait_until('its session', sub { ask('/h', 'axis:5 1', 'X-Session', 'stream')->js
 pass('binds a session');
 $h->stop;
 is_deeply([$h->unexpected('AIP0043', 'AIP0025')], [], 'nothing else is said');
+
+# ---- with a real model: the second turn says nothing of the matter ----
+$h = server('SPARE_1', gateway('/real', "AIVectordbThreshold 0.85\nAIRouteSticky conversation",
+        target('zero', 'python programming, functions, code, software development'),
+        target('one', 'mathematics, algebra, equations, solving for x'), target('rest', 'CATCHALL')),
+    "AIEmbeddingsModelProvider local\nAIEmbeddingsModelName \"${\top_dir()}/share/embedder/aip-static-en-v1\"\n");
+my @coding = (['system', 'You help developers.'], ['user', 'Write a Python function that reverses a linked list']);
+goes('/real', talk(@coding), 'zero', 'match', 'a coding turn');
+goes('/real', talk(@coding, ['assistant', 'def reverse(head): ...'], ['user', 'commit it']), 'zero', 'sticky', '"commit it" stays with the coding model');
+goes('/real', talk(['system', 'You help developers.'], ['user', 'commit it']), 'rest', 'catchall', 'alone it goes to the catch-all');
+goes('/real', talk(@coding, ['assistant', 'done'], ['user', 'Now solve this algebra equation: x squared plus 3x equals 10']), 'one', 'match',
+    'another matter goes to its model');
+$h->stop;
+is_deeply([$h->unexpected], [], 'without a word');
 
 # ---- two machines ----
 start_redis($redis);

@@ -24,6 +24,7 @@ typedef struct job_t {
     unsigned char key[64];
     unsigned len;
     apr_status_t rv;
+    apr_uint64_t ticket; /* its place in the queue */
     apr_time_t started;
     unsigned char data[AIP_CACHE_VALUE_MAX];
 } job_t;
@@ -32,17 +33,30 @@ static struct {
     pthread_mutex_t mutex; /* all that follows, but for the data of a running job */
     pthread_cond_t queued;
     int threads;
+    apr_uint64_t tickets;
     job_t jobs[JOBS];
 } calls = {.mutex = PTHREAD_MUTEX_INITIALIZER, .queued = PTHREAD_COND_INITIALIZER};
 
-static job_t *find(job_state_e state)
+static job_t *find_free(void)
 {
     for (int i = 0; i < JOBS; i++) {
-        if (calls.jobs[i].state == state) {
+        if (calls.jobs[i].state == JOB_FREE) {
             return &calls.jobs[i];
         }
     }
     return NULL;
+}
+
+static job_t *oldest_queued(void)
+{
+    job_t *oldest = NULL;
+    for (int i = 0; i < JOBS; i++) {
+        job_t *job = &calls.jobs[i];
+        if (job->state == JOB_QUEUED && (!oldest || job->ticket < oldest->ticket)) {
+            oldest = job;
+        }
+    }
+    return oldest;
 }
 
 static apr_status_t carry_out(job_t *job, apr_pool_t *pool)
@@ -60,7 +74,7 @@ static void *run(void *data)
     apr_pool_create(&pool, data); /* clearing the other one would end its allocator's mutex */
     pthread_mutex_lock(&calls.mutex);
     for (;;) {
-        job_t *job = find(JOB_QUEUED);
+        job_t *job = oldest_queued();
         if (!job) {
             pthread_cond_wait(&calls.queued, &calls.mutex);
             continue;
@@ -150,7 +164,7 @@ apr_status_t aip_cache_call(const aip_cache_call_t *call, void *data, unsigned *
         return APR_EINVAL;
     }
     pthread_mutex_lock(&calls.mutex);
-    job_t *job = find(JOB_FREE);
+    job_t *job = find_free();
     if (job) {
         job->call = *call;
         job->len = *len;
@@ -158,6 +172,7 @@ apr_status_t aip_cache_call(const aip_cache_call_t *call, void *data, unsigned *
         if (call->store) {
             memcpy(job->data, data, *len);
         }
+        job->ticket = calls.tickets++;
         job->state = JOB_QUEUED;
         pthread_cond_signal(&calls.queued);
         rv = wait_for(job, limit);

@@ -282,9 +282,12 @@ sub log_wait {
 
 # Lines that a test has to account for: our tags from warning up, errors of any module, children that died. What is
 # allowed is a tag, an AH number or a pattern.
+# Advice at each start, checked in t/11; and that all children, or threads, are in use.
+my @advice = qw(AIP0011 AH00161 AH00286 AH00484);
+
 sub unexpected {
     my ($lines, @allowed) = @_;
-    my @patterns = map { ref $_ ? $_ : qr/\b\Q$_\E\b/ } @allowed, 'AIP0011'; # advice at each start, checked in t/11
+    my @patterns = map { ref $_ ? $_ : qr/\b\Q$_\E\b/ } @allowed, @advice;
     my @bad;
     for my $line (@$lines) {
         my ($level) = $line =~ /^\[[^\]]*\] \[\w*:(\w+)\]/;

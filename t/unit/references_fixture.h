@@ -160,10 +160,10 @@ static int logged(const char *what)
     return n;
 }
 
-/* Routes of one text each; at most 8. */
+/* Routes of one text each; at most 200. */
 static const aip_routes_t *routes_of(const char *list)
 {
-    aip_route_source_t sources[8];
+    aip_route_source_t sources[200];
     int n = 0;
     char *state = NULL, *copy = apr_pstrdup(pool, list);
     for (char *w = apr_strtok(copy, "|", &state); w; w = apr_strtok(NULL, "|", &state)) {

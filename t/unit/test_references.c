@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "aip/embed_texts.h"
 #include "references_fixture.h"
 
 Suite *references_suite(void);
@@ -51,6 +52,52 @@ START_TEST(one_call_then_none)
     check_vectors(make(0));
     ck_assert_uint_eq(peer.requests, 1);
     ck_assert_int_eq(logged("AIP"), 0);
+}
+END_TEST
+
+static int last_done, last_total;
+
+static void note_progress(void *baton, int done, int total)
+{
+    ++*(int *)baton;
+    ck_assert_int_gt(done, last_done);
+    last_done = done;
+    last_total = total;
+}
+
+/* 150 texts, one of which is in the cache: three calls, progress after each, and the order holds.
+ */
+START_TEST(batches)
+{
+    const char *list = "three";
+    int calls = -1, notes = 0;
+    aip_error_t err = {0};
+    conf.routes = routes_of(list);
+    make(1);
+    for (int i = 1; i < 150; i++) {
+        list = apr_psprintf(pool, "%s|text %d", list, i);
+    }
+    conf.routes = routes_of(list);
+    float *vectors = apr_palloc(pool, 150 * DIMS * sizeof *vectors);
+    aip_embed_job_t job = {.embedder = &conf.embedder,
+                           .cache_dir = conf.cache_dir,
+                           .log = conf.log,
+                           .texts = conf.routes->texts,
+                           .n = conf.routes->n_texts,
+                           .progress = note_progress,
+                           .baton = &notes};
+    ck_assert_int_eq(aip_embed_texts(&job, vectors, &calls, pool, &err), APR_SUCCESS);
+    ck_assert_int_eq(calls, 3);
+    ck_assert_int_eq(notes, 3);
+    ck_assert_int_eq(last_done, 150);
+    ck_assert_int_eq(last_total, 150);
+    for (int t = 0; t < 150; t++) {
+        float want[DIMS];
+        vector_of(conf.routes->texts[t].data, want);
+        ck_assert_mem_eq(vectors + t * DIMS, want, sizeof want);
+    }
+    ck_assert_int_eq(aip_embed_texts(&job, vectors, &calls, pool, &err), APR_SUCCESS);
+    ck_assert_int_eq(calls, 0);
 }
 END_TEST
 
@@ -384,6 +431,7 @@ Suite *references_suite(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, one_call_then_none);
+    tcase_add_test(tcase, batches);
     tcase_add_test(tcase, only_what_is_missing_is_asked_for);
     tcase_add_test(tcase, without_a_cache);
     tcase_add_test(tcase, no_texts);
