@@ -114,6 +114,9 @@ void *aip_config_merge_dir(apr_pool_t *pool, void *base, void *add);
 int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
 extern const command_rec aip_commands[];
 
+/** The target of that name, or -1. */
+int aip_targets_find(const aip_targets_t *targets, const char *name, size_t len);
+
 /** NULL, or why a directive of ours cannot stand where it does: only per-URL sections and the
  * server level hold them. */
 const char *aip_config_context(const cmd_parms *cmd);

@@ -33,8 +33,8 @@ const char *aip_cache_state_name(aip_cache_state_e state);
 /** What the distances alone say: {"reason", "route", "distance", "threshold"}. New reference. */
 struct json_t *aip_explain_decision(const aip_request_t *req);
 
-/** The threshold that holds for a target: a number or null. New reference. */
-struct json_t *aip_explain_threshold(const aip_request_t *req, const aip_target_t *target);
+/** The threshold that holds for a target (NULL: the location's), or NULL. */
+const double *aip_explain_threshold(const aip_request_t *req, const aip_target_t *target);
 
 /** X-LLM-Route-Scores, when AIExplain asks for it. */
 void aip_explain_headers(const aip_request_t *req);

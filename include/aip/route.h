@@ -37,6 +37,12 @@ typedef struct aip_routes_t {
  * its texts. */
 aip_routes_t *aip_routes_create(const aip_route_source_t *sources, int n, apr_pool_t *pool);
 
+/** The route with that description, or -1; NULL has none. */
+int aip_routes_find(const aip_routes_t *routes, const char *description);
+
+/** The route that a target (index of its source) is in, or -1. */
+int aip_route_of_target(const aip_routes_t *routes, int target);
+
 /** In the order of the words of AIRouteAggregate. */
 typedef enum aip_aggregate_e {
     AIP_AGGREGATE_MAX, /**< similarity of the nearest text: an added text never lowers it */
@@ -100,6 +106,10 @@ bool aip_route_open(const aip_routes_t *routes, int route, const aip_route_rules
 /** The threshold that holds for a route, NULL: none. */
 const double *aip_route_threshold(const aip_routes_t *routes, int route,
                                   const aip_route_rules_t *rules);
+
+/** Whether a route's distance is within its threshold; not what the catch-all's is for. */
+bool aip_route_within(const aip_routes_t *routes, int route, float distance,
+                      const aip_route_rules_t *rules);
 
 /**
  * Ranks routes. Eligible iff distance <= threshold; equal distances keep configuration order; the

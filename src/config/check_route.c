@@ -6,16 +6,6 @@
 
 #include <apr_strings.h>
 
-static bool is_target(const aip_check_t *check, const char *name)
-{
-    for (int i = 0; i < check->conf->targets->n; i++) {
-        if (strcmp(check->conf->targets->list[i]->name, name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void check_semantic(aip_check_t *check)
 {
     const aip_targets_t *targets = check->conf->targets;
@@ -36,7 +26,8 @@ static void check_semantic(aip_check_t *check)
 static void check_action(aip_check_t *check, int row, const char *value, const char *a,
                          const char *b)
 {
-    if (strcmp(value, a) != 0 && strcmp(value, b) != 0 && !is_target(check, value)) {
+    if (strcmp(value, a) != 0 && strcmp(value, b) != 0 &&
+        aip_targets_find(check->conf->targets, value, strlen(value)) < 0) {
         aip_complain(check, "%s '%s' is neither %s, %s nor the name of a target of this section",
                      aip_location_table[row].directive, value, a, b);
     }

@@ -23,6 +23,17 @@ static const char *check_children(const cmd_parms *cmd, const ap_directive_t *ch
     return NULL;
 }
 
+int aip_targets_find(const aip_targets_t *targets, const char *name, size_t len)
+{
+    for (int i = 0; targets && i < targets->n; i++) {
+        const char *other = targets->list[i]->name;
+        if (strlen(other) == len && memcmp(other, name, len) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets_t *targets,
                              const char **name)
 {
@@ -42,16 +53,12 @@ static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets
                 *name);
         }
     }
-    for (int i = 0; targets && i < targets->n; i++) {
-        if (strcmp(targets->list[i]->name, *name) == 0) {
-            return apr_psprintf(
-                cmd->pool,
-                "<AITarget %s>: there is a target of that name in this section already; "
-                "choose another",
-                *name);
-        }
-    }
-    return NULL;
+    return aip_targets_find(targets, *name, strlen(*name)) < 0
+               ? NULL
+               : apr_psprintf(cmd->pool,
+                              "<AITarget %s>: there is a target of that name in this section "
+                              "already; choose another",
+                              *name);
 }
 
 static const char *read_lines(cmd_parms *cmd, ap_conf_vector_t *vector)

@@ -124,26 +124,26 @@ static json_t *distance_of(const aip_request_t *req, int route)
 
 static int route_of(const aip_request_t *req, const aip_target_t *target)
 {
+    return aip_routes_find(req->conf->targets->routes, target ? target->f.description : NULL);
+}
+
+/* The catch-all, and a target of no route, have the location's. */
+static const double *threshold_at(const aip_request_t *req, int route)
+{
     const aip_routes_t *routes = req->conf->targets->routes;
-    for (int r = 0; target->f.description && r < routes->n; r++) {
-        if (strcmp(routes->routes[r].description, target->f.description) == 0) {
-            return r;
-        }
-    }
-    return -1;
+    return route >= 0 && route != routes->catchall
+               ? aip_route_threshold(routes, route, &req->route.rules)
+               : req->route.rules.threshold;
+}
+
+const double *aip_explain_threshold(const aip_request_t *req, const aip_target_t *target)
+{
+    return threshold_at(req, route_of(req, target));
 }
 
 static json_t *threshold_of(const aip_request_t *req, int route)
 {
-    const aip_routes_t *routes = req->conf->targets->routes;
-    return route >= 0 && route != routes->catchall
-               ? number(aip_route_threshold(routes, route, &req->route.rules))
-               : number(req->route.rules.threshold);
-}
-
-json_t *aip_explain_threshold(const aip_request_t *req, const aip_target_t *target)
-{
-    return threshold_of(req, route_of(req, target));
+    return number(threshold_at(req, route));
 }
 
 json_t *aip_explain_decision(const aip_request_t *req)
@@ -243,7 +243,7 @@ static json_t *decision(const aip_request_t *req)
     const aip_targets_t *targets = req->conf->targets;
     const aip_target_t *first =
         req->candidates.n ? targets->list[req->candidates.targets[0]] : NULL;
-    int route = first ? route_of(req, first) : -1;
+    int route = route_of(req, first);
     json_t *d = json_pack("{s:s, s:o, s:o, s:o, s:o}", "reason", aip_reason_name(req->route.reason),
                           "target", text(first ? first->name : NULL), "route",
                           text(first ? first->f.description : NULL), "distance",
@@ -273,8 +273,8 @@ static json_t *document(const aip_request_t *req, const aip_error_t *err)
         "total_ms", milliseconds(apr_time_now() - req->start));
     if (err->status) {
         json_object_set_new(all, "error",
-                            json_pack("{s:i, s:s?, s:s?}", "status", err->status, "code", err->code,
-                                      "message", err->message));
+                            json_pack("{s:i, s:o, s:o}", "status", err->status, "code",
+                                      text(err->code), "message", text(err->message)));
     }
     return all;
 }

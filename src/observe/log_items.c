@@ -50,16 +50,8 @@ static const char *item_distance(const aip_request_t *req)
 
 static const char *item_threshold(const aip_request_t *req)
 {
-    const aip_decision_t *d = &req->route.decision;
-    const aip_target_t *target = target_of(req);
-    const aip_routes_t *routes = req->conf->targets->routes;
-    const double *threshold = req->route.rules.threshold;
-    for (int r = 0; d->distances && target && target->f.description && r < routes->n; r++) {
-        if (r != routes->catchall &&
-            strcmp(routes->routes[r].description, target->f.description) == 0) {
-            threshold = aip_route_threshold(routes, r, &req->route.rules);
-        }
-    }
+    const aip_target_t *target = req->route.decision.distances ? target_of(req) : NULL;
+    const double *threshold = aip_explain_threshold(req, target);
     return threshold ? real(req, *threshold) : NULL;
 }
 

@@ -214,7 +214,8 @@ static json_t *semantic(const aip_request_t *req, const aip_target_t *target)
                  : json_null());
     json_object_set_new(s, "nearest",
                         measured ? text(routes->routes[d->nearest].description) : json_null());
-    json_object_set_new(s, "threshold", aip_explain_threshold(req, target));
+    const double *threshold = aip_explain_threshold(req, target);
+    json_object_set_new(s, "threshold", threshold ? json_real(*threshold) : json_null());
     json_object_set_new(s, "reason", text(aip_reason_name(req->route.reason)));
     if (req->route.reason == AIP_REASON_STICKY) {
         json_object_set_new(s, "without_session", aip_explain_decision(req));

@@ -203,12 +203,8 @@ static apr_status_t find_distances(aip_request_t *req, aip_span_t text, float *d
 /* The target that an action names, unless it is one of the two words. */
 static void prefer(aip_request_t *req, const char *name, const char *a, const char *b)
 {
-    const aip_targets_t *targets = req->conf->targets;
-    bool word = strcmp(name, a) == 0 || strcmp(name, b) == 0;
-    for (int i = 0; !word && i < targets->n; i++) {
-        if (strcmp(targets->list[i]->name, name) == 0) {
-            req->route.preferred = i;
-        }
+    if (strcmp(name, a) != 0 && strcmp(name, b) != 0) {
+        req->route.preferred = aip_targets_find(req->conf->targets, name, strlen(name));
     }
 }
 

@@ -57,9 +57,9 @@ static bool barred_match(const aip_request_t *req)
     const aip_decision_t *d = &req->route.decision;
     const aip_routes_t *routes = req->conf->targets->routes;
     for (int r = 0; d->distances && r < routes->n; r++) {
-        const double *threshold = aip_route_threshold(routes, r, &req->route.rules);
         if (!aip_route_open(routes, r, &req->route.rules) &&
-            (routes->routes[r].catchall || !threshold || (double)d->distances[r] <= *threshold)) {
+            (routes->routes[r].catchall ||
+             aip_route_within(routes, r, d->distances[r], &req->route.rules))) {
             return true;
         }
     }

@@ -74,17 +74,6 @@ static void make_key(const aip_request_t *req, const apr_array_header_t *parts, 
     SHA256((const unsigned char *)all, total, key);
 }
 
-static int find_target(const aip_targets_t *targets, const char *name, size_t len)
-{
-    for (int i = 0; i < targets->n; i++) {
-        if (strlen(targets->list[i]->name) == len &&
-            memcmp(targets->list[i]->name, name, len) == 0) {
-            return i;
-        }
-    }
-    return -1;
-}
-
 apr_status_t aip_session_find(aip_request_t *req, aip_error_t *err)
 {
     aip_session_t *session = &req->route.session;
@@ -105,7 +94,7 @@ apr_status_t aip_session_find(aip_request_t *req, aip_error_t *err)
         make_key(req, parts, session->key);
         session->known = true;
         if (!first && aip_route_cache_get(cache, req->r, session->key, name, &len)) {
-            session->target = find_target(req->conf->targets, name, len);
+            session->target = aip_targets_find(req->conf->targets, name, len);
         }
     }
     return APR_SUCCESS;
@@ -124,24 +113,12 @@ static double own_distance(const aip_request_t *req, int own, int rival)
     return threshold ? *threshold : (double)d->distances[rival];
 }
 
-static int route_of(const aip_routes_t *routes, int target)
-{
-    for (int r = 0; r < routes->n; r++) {
-        for (int i = 0; i < routes->routes[r].n_targets; i++) {
-            if (routes->routes[r].targets[i] == target) {
-                return r;
-            }
-        }
-    }
-    return -1;
-}
-
 /* The nearest eligible route, if it is nearer than the session's by the margin. */
 static bool another_is_nearer(const aip_request_t *req)
 {
     const aip_routes_t *routes = req->conf->targets->routes;
     const aip_decision_t *d = &req->route.decision;
-    int own = route_of(routes, req->route.session.target), rival = -1;
+    int own = aip_route_of_target(routes, req->route.session.target), rival = -1;
     for (int i = 0; d->distances && i < d->n && rival < 0; i++) {
         rival = d->ranked[i].route == routes->catchall ? -1 : d->ranked[i].route;
     }

@@ -6,11 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int find_route(const aip_routes_t *routes, const char *description)
+int aip_routes_find(const aip_routes_t *routes, const char *description)
 {
-    for (int i = 0; i < routes->n; i++) {
+    for (int i = 0; description && i < routes->n; i++) {
         if (strcmp(routes->routes[i].description, description) == 0) {
             return i;
+        }
+    }
+    return -1;
+}
+
+int aip_route_of_target(const aip_routes_t *routes, int target)
+{
+    for (int r = 0; r < routes->n; r++) {
+        for (int i = 0; i < routes->routes[r].n_targets; i++) {
+            if (routes->routes[r].targets[i] == target) {
+                return r;
+            }
         }
     }
     return -1;
@@ -56,7 +68,7 @@ aip_routes_t *aip_routes_create(const aip_route_source_t *sources, int n, apr_po
         if (!sources[i].description) {
             continue;
         }
-        int r = find_route(routes, sources[i].description);
+        int r = aip_routes_find(routes, sources[i].description);
         if (r < 0) {
             r = routes->n++;
             routes->routes[r] =
@@ -157,6 +169,13 @@ const double *aip_route_threshold(const aip_routes_t *routes, int route,
     return routes->routes[route].threshold ? routes->routes[route].threshold : rules->threshold;
 }
 
+bool aip_route_within(const aip_routes_t *routes, int route, float distance,
+                      const aip_route_rules_t *rules)
+{
+    const double *threshold = aip_route_threshold(routes, route, rules);
+    return !threshold || (double)distance <= *threshold + AIP_DISTANCE_EPSILON;
+}
+
 bool aip_route_open(const aip_routes_t *routes, int route, const aip_route_rules_t *rules)
 {
     const aip_route_t *r = &routes->routes[route];
@@ -199,7 +218,6 @@ void aip_decide(const aip_routes_t *routes, const float *distances, const aip_ro
         .reason = AIP_REASON_CATCHALL, .nearest = -1, .distance = -1, .distances = distances};
     decision->ranked = apr_pcalloc(pool, (apr_size_t)(routes->n + 1) * sizeof *decision->ranked);
     for (int r = 0; r < routes->n; r++) {
-        const double *threshold = aip_route_threshold(routes, r, rules);
         if (routes->routes[r].catchall || !aip_route_open(routes, r, rules)) {
             continue;
         }
@@ -207,7 +225,7 @@ void aip_decide(const aip_routes_t *routes, const float *distances, const aip_ro
             decision->nearest = r;
             decision->distance = distances[r];
         }
-        if (!threshold || (double)distances[r] <= *threshold + AIP_DISTANCE_EPSILON) {
+        if (aip_route_within(routes, r, distances[r], rules)) {
             insert(decision, (aip_ranked_t){r, distances[r]});
         }
     }
@@ -224,7 +242,7 @@ void aip_decide(const aip_routes_t *routes, const float *distances, const aip_ro
 float aip_decision_distance(const aip_routes_t *routes, const aip_decision_t *decision,
                             const char *description)
 {
-    int route = description ? find_route(routes, description) : -1;
+    int route = aip_routes_find(routes, description);
     return route >= 0 && route != routes->catchall && decision->distances
                ? decision->distances[route]
                : decision->distance;

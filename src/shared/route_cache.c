@@ -217,16 +217,16 @@ apr_status_t aip_route_cache_open(apr_pool_t *pconf, server_rec *s)
 
 void aip_route_cache_child_init(apr_pool_t *pchild, server_rec *s)
 {
-    bool network = false;
+    apr_status_t threads = -1; /* not asked for yet */
     for (int i = 0; i < aip_registry->caches->nelts; i++) {
         aip_route_cache_t *cache = APR_ARRAY_IDX(aip_registry->caches, i, aip_route_cache_t *);
-        apr_status_t rv = cache->mutex
-                              ? apr_global_mutex_child_init(
-                                    &cache->mutex, apr_global_mutex_lockfile(cache->mutex), pchild)
-                              : APR_SUCCESS;
-        if (!cache->mutex && !network) {
-            network = true;
-            rv = aip_cache_calls_init();
+        apr_status_t rv;
+        if (cache->mutex) {
+            rv = apr_global_mutex_child_init(&cache->mutex, apr_global_mutex_lockfile(cache->mutex),
+                                             pchild);
+        } else {
+            threads = threads < 0 ? aip_cache_calls_init() : threads;
+            rv = threads; /* of all caches on the network */
         }
         if (rv != APR_SUCCESS) {
             ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,

@@ -128,18 +128,6 @@ static int target_of(const aip_tool_gateway_t *g, const char *name, size_t len)
     return -1;
 }
 
-static int route_of_target(const aip_tool_gateway_t *g, int target)
-{
-    for (int r = 0; r < g->routes->n; r++) {
-        for (int i = 0; i < g->routes->routes[r].n_targets; i++) {
-            if (g->routes->routes[r].targets[i] == target) {
-                return r;
-            }
-        }
-    }
-    return -1;
-}
-
 int aip_gateway_read(const json_t *json, bool redacted, aip_tool_gateway_t *gateway,
                      apr_pool_t *pool)
 {
@@ -170,7 +158,7 @@ const char *aip_gateway_route_name(const aip_tool_gateway_t *gateway, int route)
 int aip_gateway_route_of(const aip_tool_gateway_t *gateway, aip_span_t label)
 {
     int target = target_of(gateway, label.data, label.len);
-    int route = target < 0 ? -1 : route_of_target(gateway, target);
+    int route = target < 0 ? -1 : aip_route_of_target(gateway->routes, target);
     for (int r = 0; route < 0 && r < gateway->routes->n; r++) {
         const char *description = gateway->routes->routes[r].description;
         if (strlen(description) == label.len && memcmp(description, label.data, label.len) == 0) {
@@ -197,7 +185,7 @@ int aip_gateway_outcome(const aip_tool_gateway_t *gateway, const float *distance
     }
     aip_decide(&only, distances, &gateway->rules, &decision, pool);
     return decision.reason == AIP_REASON_AMBIGUOUS && gateway->ambiguous >= 0
-               ? route_of_target(gateway, gateway->ambiguous)
+               ? aip_route_of_target(routes, gateway->ambiguous)
                : decision.ranked[0].route;
 }
 
