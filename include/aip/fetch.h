@@ -4,12 +4,16 @@
 /* One HTTP request in the background, over libcurl. Never on a request's path: a fresh TLS handle
  * reads a CA bundle. */
 
+#include "aip/egress.h"
 #include "aip/error.h"
 
 typedef struct aip_fetch_t {
     const char *url;
-    const char *const *headers; /**< "Name: value", ended by NULL */
-    aip_span_t body;            /**< POST body, JSON */
+    const char *method;         /**< NULL: POST with a body, else GET */
+    const char *const *headers; /**< "Name: value", ended by NULL; may be NULL */
+    aip_span_t body;            /**< sent as it is; data NULL: none */
+    const aip_egress_t *egress; /**< NULL: no proxy, the system's CA bundle */
+    bool local; /**< a metadata service of this machine: no proxy, link-local addresses allowed */
     apr_interval_time_t timeout;
     const volatile apr_uint32_t *stop; /**< not 0: give up; may be NULL */
 } aip_fetch_t;

@@ -49,8 +49,13 @@ static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist 
 {
     curl_easy_setopt(curl, CURLOPT_URL, fetch->url);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, fetch->body.data);
-    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)fetch->body.len);
+    if (fetch->body.data) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, fetch->body.data);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)fetch->body.len);
+    }
+    if (fetch->method) {
+        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, fetch->method);
+    }
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(fetch->timeout / 1000));
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(fetch->timeout / 1000));
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
