@@ -7,6 +7,7 @@
 #include "aip/observe.h"
 #include "aip/request.h"
 #include "aip/route_cache.h"
+#include "aip/secrets.h"
 #include "aip/state.h"
 
 #include <ap_mpm.h>
@@ -75,6 +76,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     rv = rv ? rv : aip_endpoints_define(pconf, s);
     rv = rv ? rv : aip_route_cache_open(pconf, s);
     rv = rv ? rv : aip_flights_create(pconf, s);
+    rv = rv ? rv : aip_secrets_open(pconf, s);
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0003: cannot prepare the gateway");
         return HTTP_INTERNAL_SERVER_ERROR;
@@ -99,6 +101,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     aip_route_cache_child_init(pchild, s);
     aip_flights_child_init(pchild, s);
     aip_endpoints_init(pchild, s);
+    aip_secrets_child_init(pchild, s);
     aip_routers_init(pchild, s);
     aip_exchange_init(pchild, s);
 }

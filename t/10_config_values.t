@@ -31,7 +31,7 @@ sub refused {
     my ($text, $line, $pattern, $what) = @_;
     my ($status, $said) = config_check($text);
     isnt($status, 0, "refused: $what");
-    like($said, qr/line $line of \S*check\.conf:/, "$what: its place");
+    like($said, qr/line (?:$line) of \S*check\.conf:|check\.conf:(?:$line):/, "$what: its place");
     like($said, $pattern, "$what: why");
     return $said;
 }
@@ -63,6 +63,7 @@ my %of_location = (
     AIBalancerTokensCountStrategy => [[qw(total-tokens prompt-tokens completion-tokens cost)], [qw(llm-accuracy total_tokens)], 'total-tokens prompt-tokens completion-tokens cost'],
     AIBalancerUsageWindow => [[100, 60000], [99], 'from 100'],
     AIBalancerShared => [[qw(off redis)], ['on'], 'off redis'],
+    AISecretsRequired => [[], [], ''],
     AITimeoutFirstByte => [[0, 1], [-1], 'from 0'],
     AITimeoutIdle => [[0, 1], [-1], 'from 0'],
     AITimeoutTotal => [[0, 1], ['1s'], 'from 0'],
@@ -124,6 +125,7 @@ my %of_location = (
     AIStateDir => [['state'], ['""'], 'that is not empty'],
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"'], ['""'], 'that is not empty'],
 );
+my %of_server = map { $_ => 1 } qw(AISecretsRequired); # tested by themselves below
 my %of_target = (
     AIRouteType => [['llm/v1/chat'], ['llm/v1/embeddings', 'chat'], 'llm/v1/chat'],
     AIWeight => [[1, 65535], [0, 65536], 'from 1 to 65535'],
@@ -161,9 +163,38 @@ my %of_target = (
     AIModelOptionsDatabricksWorkspaceInstanceId => [[], ['""'], 'that is not empty'],
 );
 
+my %of_vault = (
+    AIVaultName => [['hcv', 'env', 'file'], ['aws'], 'env file hcv'],
+    AIVaultPrefix => [['KEY_'], ['""'], 'that is not empty', 'env'],
+    AIVaultDirectory => [['/run/secrets'], ['""'], 'that is not empty', 'file'],
+    AIVaultProtocol => [[qw(http https)], ['ftp'], 'http https'],
+    AIVaultHost => [['127.0.0.1', '[::1]'], ['""'], 'that is not empty'],
+    AIVaultPort => [[1, 65535], [0, 65536, 'x'], 'from 1 to 65535'],
+    AIVaultMount => [['secret', 'team/kv'], ['""'], 'that is not empty'],
+    AIVaultKv => [[qw(v1 v2)], ['v3'], 'v1 v2'],
+    AIVaultNamespace => [['team1', 'a/b'], ['""'], 'that is not empty'],
+    AIVaultAuthMethod => [['token'], ['userpass'], 'token approle kubernetes cert'],
+    AIVaultToken => [[], ['""'], 'that is not empty'],
+    AIVaultTokenFile => [[], ['""'], 'that is not empty'],
+    AIVaultApproleAuthPath => [[], ['""'], 'that is not empty'],
+    AIVaultApproleRoleId => [[], ['""'], 'that is not empty'],
+    AIVaultApproleSecretId => [[], ['""'], 'that is not empty'],
+    AIVaultApproleSecretIdFile => [[], ['""'], 'that is not empty'],
+    AIVaultApproleResponseWrapping => [[], ['x'], 'On or Off'],
+    AIVaultKubeAuthPath => [[], ['""'], 'that is not empty'],
+    AIVaultKubeRole => [[], ['""'], 'that is not empty'],
+    AIVaultKubeApiTokenFile => [[], ['""'], 'that is not empty'],
+    AIVaultCertAuthRoleName => [[], ['""'], 'that is not empty'],
+    AIVaultBase64Decode => [[qw(On Off)], ['x'], 'On or Off'],
+    AIVaultTtl => [[0, 31536000], [-1, '1h'], 'from 0 to 31536000'],
+    AIVaultNegTtl => [[1], [0], 'from 1 to'],
+    AIVaultResurrectTtl => [[0, 100000000], [-1], 'from 0 to'],
+    AIVaultTimeout => [[1], [0], 'from 1 to'],
+);
+
 my %many = (AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x');
 my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
-for my $directive (sort keys %of_location, keys %of_target) {
+for my $directive (grep { !$of_server{$_} } sort keys %of_location, keys %of_target) {
     my $in_target = $of_target{$directive};
     my ($good, $bad, $allowed) = @{$in_target // $of_location{$directive}};
     my $rest = join '', grep { !/^$directive / } split /^/, $target;
@@ -179,23 +210,40 @@ for my $directive (sort keys %of_location, keys %of_target) {
         $in_target ? qr/$directive belongs inside <AITarget/ : qr/$directive is not allowed inside <AITarget t>/, "$directive on the wrong side");
     refused($_->[0], 2, qr/$directive cannot occur within <$_->[1]/, "$directive in <$_->[1]>") for $sections->($line);
 }
+for my $directive (sort keys %of_vault) {
+    my ($good, $bad, $allowed, $name) = @{$of_vault{$directive}};
+    my $vault = sub {
+        my ($line) = @_;
+        my %lines = (AIVaultName => $name // 'hcv', $name ? () : (AIVaultToken => 'x'));
+        delete $lines{$directive};
+        delete $lines{AIVaultToken} if $line =~ /(env|file)$/;
+        return "<AIVault v>\n$line\n" . join('', map {"$_ $lines{$_}\n"} sort keys %lines) . "</AIVault>\n";
+    };
+    accepted($vault->("$directive $_"), "$directive $_") for @$good;
+    bad_value($directive, $_, $allowed, $vault->("$directive $_"), 2) for @$bad;
+    refused($vault->($directive), 2, qr/$directive takes one /, "$directive without a value");
+    refused(location("$directive x"), 2, qr/$directive belongs inside <AIVault/, "$directive on the wrong side");
+}
+bad_value('AISecretsRequired', 'x', 'On or Off', "AIProxy Off\nAISecretsRequired x\n", 2);
+refused(location('AISecretsRequired On'), 2, qr/AISecretsRequired holds for a whole server/, 'AISecretsRequired in a section');
+accepted("AISecretsRequired On\n<VirtualHost *:80>\nAISecretsRequired Off\n</VirtualHost>\n", 'AISecretsRequired for servers');
 refused($_->[0], 2, qr/<AITarget>? cannot occur within <$_->[1]/, "a target in <$_->[1]>") for $sections->("<AITarget t>\n$target</AITarget>");
 refused("<Directory /tmp>\n<Files x>\nAIProxy On\n</Files>\n</Directory>\n", 3, qr/AIProxy cannot occur within <Files/, 'a file in a directory');
 
 # the whole table is in the two lists above
 my %named = map { $_ => 1 } slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /^\s*#?\s*(AI\w+)/mg;
 my @table = sort keys %named;
-is_deeply([sort keys %of_location, keys %of_target], \@table, 'no directive is missing here');
+is_deeply([sort keys %of_location, keys %of_target, keys %of_vault], \@table, 'no directive is missing here');
 
 # a value is shown, a secret is not
 my $said = refused(location('AIVectordbRedisPort "{vault://env/PATH}"'), 2, qr/AIVectordbRedisPort: the value must be/, 'a value from a vault');
 unlike($said, qr{/bin}, 'is not shown');
 my @secrets = grep {/Value$|Password$/} keys %of_location, keys %of_target;
-is(scalar @secrets, 5, 'five directives hold secrets');
+is(scalar @secrets, 5, 'five directives outside of vaults hold secrets');
 for my $directive (sort @secrets) {
     my $place = $of_target{$directive} ? sub { inside($_[0]) } : \&location;
     for my $line ('Bearer sk-secret', '"sk-secret {vault://env/AIP_T_NONE}"', '"sk-secret {vault:x"', '"sk-secret {vault://conjur/a}"') {
-        $said = refused($place->("$directive $line"), $of_target{$directive} ? 3 : 2, qr/$directive/, "$directive $line");
+        $said = refused($place->("$directive $line"), $of_target{$directive} ? '2|3' : 2, qr/$directive/, "$directive $line");
         unlike($said, qr/sk-secret/, 'the secret is not shown');
     }
 }
@@ -236,11 +284,11 @@ my $c = client(port => port('SPARE_1'));
 AIPTest::Setup::write_file("$htdocs/ht/f.txt", "x\n");
 AIPTest::Setup::write_file("$htdocs/ht/.htaccess", "Require all granted\n");
 is($c->get('/ht/f.txt')->{status}, 200, '.htaccess is read');
-for my $directive ('<AITarget', sort keys %of_location, keys %of_target) {
-    AIPTest::Setup::write_file("$htdocs/ht/.htaccess", "$directive " . ($directive =~ /^</ ? "t>\n</AITarget>\n" : "On\n"));
+for my $directive ('<AITarget', '<AIVault', sort keys %of_location, keys %of_target, keys %of_vault) {
+    AIPTest::Setup::write_file("$htdocs/ht/.htaccess", "$directive " . ($directive =~ /^<(.*)/ ? " t>\n</$1>\n" : "On\n"));
     my $r = client(port => port('SPARE_1'))->get('/ht/f.txt');
     is($r->{status}, 500, "$directive in .htaccess");
 }
 my @named = $h->log =~ /\.htaccess: (\S+?)>? not allowed here/g;
-is_deeply([sort @named], ['<AITarget', sort keys %of_location, keys %of_target], 'and the log names each');
+is_deeply([sort @named], ['<AITarget', '<AIVault', sort keys %of_location, keys %of_target, keys %of_vault], 'and the log names each');
 finish();

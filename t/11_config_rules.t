@@ -224,12 +224,12 @@ my @bad = (
     ['{vault://env/AIP_T_JSON/mistral}', qr/no JSON object with a text member 'mistral'/], ['{vault://env/AIP_T_JSON/number}', qr/no JSON object with a text member 'number'/],
     ['{vault://env/AIP_T_KEY/openai}', qr/no JSON object with a text member 'openai'/], ['{vault://file/nonexistent/key}', qr/cannot read \/nonexistent\/key: .*No such file/],
     ["{vault://file$state}", qr/cannot read \Q$state\E: /], ["{vault://file$state/empty}", qr/is empty or no text/], ["{vault://file$state/binary}", qr/is empty or no text/],
-    ["{vault://file$state/long}", qr/is longer than 65536 bytes/], ['{vault://hcv/openai/key}', qr/there is no vault of that name; use \{vault:\/\/env\/NAME\} or \{vault:\/\/file\/path\}/],
+    ["{vault://file$state/long}", qr/is longer than 65536 bytes/], ['{vault://hcv/openai/key}', qr/there is no vault of that name; add <AIVault hcv>, or use/],
     ['{vault://hashicorp-vault/openai/key}', qr/there is no vault of that name/], ['{vault://env/AIP_T_KEY', qr/a vault reference must look like/],
     ['{vault:env/AIP_T_KEY}', qr/a vault reference must look like/], ['{vault://env/AIP_T_KEY} {vault://env/AIP_T_NONE}', qr/AIP_T_NONE is not set/],
 );
 refused($_->[0], $vault->($_->[0]), 8, qr/AIAuthHeaderValue: /, $_->[1]) for @bad;
-refused('a line end in a key', $vault->("{vault://file$state/lines}"), 3, qr/AIAuthHeaderValue holds control bytes/);
+refused('a line end in a key', $vault->("{vault://file$state/lines}"), 8, qr/AIAuthHeaderValue: the value holds control bytes/);
 my @store = (@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\n");
 $ENV{AIP_T_PORT} = 6390;
 accepted('a vault in other directives', location(@store, map {"$_\n"} 'AIVectordbRedisPassword {vault://env/AIP_T_KEY}', 'AIVectordbRedisPort {vault://env/AIP_T_PORT}',

@@ -320,6 +320,7 @@ my %row = (
 );
 my %elsewhere = (
     AILlmFormat => 'it has one value',
+    AISecretsRequired => 'it holds for a whole server',
     (map { $_ => 'below' } qw(AIBalancerConnectTimeout AIStateDir AIVectordbRedisConnectTimeout AIVectordbRedisSendTimeout
         AIVectordbRedisReadTimeout AIVectordbRedisKeepalivePoolSize AIVectordbRedisKeepaliveBacklog)),
     (map { $_ => 'what it does shows in the state of a target, which is one for all: t/37_balance.t, t/38_health.t' } qw(AIBalancerMaxFails

@@ -59,7 +59,8 @@ typedef struct aip_targets_t {
     const char *path, *server;            /**< of the section, for states and status */
     aip_span_t extra[AIP_CHAT_EXTRA_MAX]; /**< names of body credentials */
     size_t n_extra;
-    bool guarded; /**< some target has AITargetAccepts, AIRouteForce or AIRouteForbid */
+    bool extra_secret; /**< one of the names holds a reference */
+    bool guarded;      /**< some target has AITargetAccepts, AIRouteForce or AIRouteForbid */
     aip_routes_t *routes;
     aip_wheel_t *all, **by_route; /**< by_route: one per route */
     int n_groups;
@@ -73,9 +74,10 @@ typedef struct aip_targets_t {
 typedef struct aip_dir_conf_t {
     aip_location_fields_t f;
     aip_targets_t *targets;
-    aip_target_t *inside; /**< not NULL in the vector of an <AITarget> */
-    const char *path;     /**< of the innermost plain <Location>, without a slash at its end; NULL:
-                             there is none */
+    aip_target_t *inside;      /**< not NULL in the vector of an <AITarget> */
+    struct aip_vault_t *vault; /**< not NULL in the vector of an <AIVault> */
+    const char *path; /**< of the innermost plain <Location>, without a slash at its end; NULL:
+                         there is none */
     bool registered;
 } aip_dir_conf_t;
 
@@ -96,11 +98,29 @@ typedef struct aip_gateway_t {
     const char *path; /**< of its <Location> */
 } aip_gateway_t;
 
+/** An <AIVault>. */
+typedef struct aip_vault_section_t {
+    struct aip_vault_t *vault;
+    server_rec *server;
+    const char *where; /**< "file:line" */
+} aip_vault_section_t;
+
+/** A value with references in it, for the check at the end of the configuration. */
+typedef struct aip_bound_t {
+    const char *text; /**< the value itself: its address stands for it */
+    const aip_field_t *row;
+    server_rec *server; /**< whose vaults are meant */
+    const char *where;
+} aip_bound_t;
+
 /** All that the configuration declares; one per configuration read, in pconf. */
 typedef struct aip_registry_t {
     apr_array_header_t *sections;  /**< aip_section_t */
     apr_array_header_t *targets;   /**< aip_targets_t *, all lists */
     apr_array_header_t *endpoints; /**< aip_endpoint_t * */
+    apr_array_header_t *vaults;    /**< aip_vault_section_t */
+    apr_array_header_t *bound;     /**< aip_bound_t */
+    struct aip_secrets_t *secrets; /**< built by aip_check_config() */
     apr_array_header_t *gateways;  /**< aip_gateway_t, filled by aip_check_config() */
     apr_array_header_t *caches;    /**< aip_route_cache_t *, filled by aip_check_config() */
     apr_hash_t *expressions;       /**< AIExplainFor -> ap_expr_info_t * */
@@ -130,6 +150,23 @@ const char *aip_examples_read(cmd_parms *cmd, aip_target_fields_t *fields, const
 
 /** <AITarget name>. */
 const char *aip_section_target(cmd_parms *cmd, void *dir, const char *args);
+
+/** <AIVault prefix>. */
+const char *aip_section_vault(cmd_parms *cmd, void *dir, const char *args);
+
+/** The one argument of a section's line. @param directive  "<AITarget" and the like
+ * @return NULL, or what is wrong with it */
+const char *aip_section_name(cmd_parms *cmd, const char *directive, const char *args,
+                             const char **name);
+
+/** Reads the lines inside a section into `vector`; @param other  prefix of the directives of other
+ * modules that are legal inside, or NULL */
+const char *aip_section_read(cmd_parms *cmd, const char *directive, const char *other,
+                             ap_conf_vector_t *vector);
+
+/** Part of aip_check_config(): finds the vault of every reference and makes the store of secrets.
+ * @return number of errors, each logged */
+int aip_check_secrets(apr_pool_t *pconf, const server_rec *s);
 
 /** check_config hook: cross-field rules, embedder models. Errors are logged with their place and
  * stop the start. */

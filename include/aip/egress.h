@@ -13,12 +13,12 @@
 typedef struct aip_egress_t {
     const char *proxy_host; /**< HTTP proxy that is asked to CONNECT; NULL: none */
     int proxy_port;
-    const char *proxy_auth;              /**< "user:password", may hold references; NULL: none */
-    const apr_array_header_t *no_proxy;  /**< const char *: hosts, .domains, addresses, networks */
-    const char *ca_file;                 /**< PEM bundle; NULL: the system's */
-    const char *client_cert;             /**< PEM file with certificate and key; NULL: none */
-    int min_tls;                         /**< 12 or 13; 0: 12 */
-    const apr_array_header_t *allow;     /**< const char *: AIEgressAllow; NULL: none */
+    const char *proxy_auth;             /**< "user:password", may hold references; NULL: none */
+    const apr_array_header_t *no_proxy; /**< const char *: hosts, .domains, addresses, networks */
+    const char *ca_file;                /**< PEM bundle; NULL: the system's */
+    const char *client_cert;            /**< PEM file with certificate and key; NULL: none */
+    int min_tls;                        /**< 12 or 13; 0: 12 */
+    const apr_array_header_t *allow;    /**< const char *: AIEgressAllow; NULL: none */
 } aip_egress_t;
 
 #endif

@@ -5,6 +5,18 @@
 
 #include "aip/router.h"
 
+/** `out`: `conf` with its references resolved, for one call. Errors: 503, a secret has no value or
+ * one that cannot be used. */
+apr_status_t aip_embedder_resolve(const aip_embedder_conf_t *conf, aip_embedder_conf_t *out,
+                                  apr_pool_t *pool, aip_error_t *err);
+
+/** The provider refused the credential (401): has the vaults asked again. @return whether that is
+ * worth waiting for */
+bool aip_embedder_refused(const aip_embedder_conf_t *conf);
+
+/** Waits for it, at most until `end`. */
+void aip_embedder_wait(const aip_embedder_conf_t *conf, apr_time_t end);
+
 /** Texts in one embeddings call. */
 #define AIP_EMBED_BATCH 64
 

@@ -18,17 +18,18 @@
 #include <apr_tables.h>
 
 typedef enum aip_kind_e {
-    AIP_KIND_FLAG,  /**< On|Off -> int */
-    AIP_KIND_INT,   /**< whole number -> apr_int64_t */
-    AIP_KIND_NUM,   /**< JSON number -> aip_number_t */
-    AIP_KIND_STR,   /**< one argument -> const char * */
-    AIP_KIND_ENUM,  /**< one of the words -> int */
-    AIP_KIND_SET,   /**< one or more of the words -> unsigned */
-    AIP_KIND_LIST,  /**< one argument, directive may be repeated -> apr_array_header_t * of const
-                       char * */
-    AIP_KIND_SCOPE, /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
-    AIP_KIND_STICKY /**< AIRouteSticky: off | header NAME | cookie NAME | conversation ->
-                       aip_sticky_rule_t */
+    AIP_KIND_FLAG,   /**< On|Off -> int */
+    AIP_KIND_INT,    /**< whole number -> apr_int64_t */
+    AIP_KIND_NUM,    /**< JSON number -> aip_number_t */
+    AIP_KIND_STR,    /**< one argument -> const char * */
+    AIP_KIND_ENUM,   /**< one of the words -> int */
+    AIP_KIND_SET,    /**< one or more of the words -> unsigned */
+    AIP_KIND_LIST,   /**< one argument, directive may be repeated -> apr_array_header_t * of const
+                        char * */
+    AIP_KIND_SCOPE,  /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
+    AIP_KIND_STICKY, /**< AIRouteSticky: off | header NAME | cookie NAME | conversation ->
+                        aip_sticky_rule_t */
+    AIP_KIND_PORT    /**< whole number, or references that become one -> const char * */
 } aip_kind_e;
 
 /** A number and its spelling, which is what goes into JSON. */
@@ -64,15 +65,16 @@ typedef struct aip_sticky_rule_t {
 #define AIP_TYPE_LIST apr_array_header_t *
 #define AIP_TYPE_SCOPE aip_prompt_rule_t
 #define AIP_TYPE_STICKY aip_sticky_rule_t
+#define AIP_TYPE_PORT const char *
 
 /** In set[]: 0 is the default. */
 #define AIP_SET_WRITTEN 1
-#define AIP_SET_FROM_VAULT 2 /**< the value came out of a vault: it is as secret as a secret one   \
-                              */
+#define AIP_SET_REFERENCE 2 /**< the value is a text with {vault://...} in it, see aip/secret.h */
 
 #define AIP_F_SECRET 1u /**< value is never shown */
 #define AIP_F_VAULT 2u  /**< value may hold {vault://...} references */
 #define AIP_F_ONCE 4u   /**< a second time in one section is an error */
+#define AIP_F_SERVER 8u /**< legal at server and <VirtualHost> level only */
 
 #define AIP_MS_MAX 2147483646.0
 #define AIP_SIZE_MAX 1073741824.0
@@ -135,6 +137,8 @@ X(INT, balancer_usage_window, "AIBalancerUsageWindow", "-", "60000", 100, AIP_MS
   "Milliseconds in which usage fades to 1/e for lowest-usage.") \
 X(ENUM, balancer_shared, "AIBalancerShared", "-", "off", 0, 0, "off|redis", 0, \
   "redis: usage and latency of the targets are exchanged with other machines through the Redis that AIVectordbRedisHost and its sisters name, in the background.") \
+X(FLAG, secrets_required, "AISecretsRequired", "-", "Off", 0, 0, NULL, AIP_F_SERVER, \
+  "On: the server does not start while a secret has no value. Off: it starts, and requests that need the secret are answered with 503.") \
 X(INT, timeout_first_byte, "AITimeoutFirstByte", "-", "0", 0, AIP_MS_MAX, NULL, 0, \
   "Milliseconds from the end of the request to the first byte of a target's answer; 0: AIBalancerReadTimeout alone.") \
 X(INT, timeout_idle, "AITimeoutIdle", "-", "0", 0, AIP_MS_MAX, NULL, 0, \
@@ -173,7 +177,7 @@ X(NUM, vectordb_threshold, "AIVectordbThreshold", "vectordb.threshold", NULL, 0,
   "Largest distance, inclusive, at which a route is eligible: lower is stricter. Unset: the nearest route always wins.") \
 X(STR, vectordb_redis_host, "AIVectordbRedisHost", "vectordb.redis.host", "127.0.0.1", 0, 0, NULL, AIP_F_VAULT, \
   "Host of Redis.") \
-X(INT, vectordb_redis_port, "AIVectordbRedisPort", "vectordb.redis.port", "6379", 0, 65535, NULL, AIP_F_VAULT, \
+X(PORT, vectordb_redis_port, "AIVectordbRedisPort", "vectordb.redis.port", "6379", 0, 65535, NULL, AIP_F_VAULT, \
   "Port of Redis.") \
 X(STR, vectordb_redis_username, "AIVectordbRedisUsername", "vectordb.redis.username", NULL, 0, 0, NULL, AIP_F_VAULT, \
   "ACL user.") \
@@ -312,6 +316,63 @@ X(STR, databricks_workspace_instance_id, "AIModelOptionsDatabricksWorkspaceInsta
   "Databricks workspace, the part of the host name before .cloud.databricks.com.")
 // clang-format on
 
+// clang-format off
+/* <AIVault>. Fields of Kong's vault entity; the path is that of its configuration. */
+#define AIP_VAULT_FIELDS(X) \
+X(ENUM, name, "AIVaultName", "vaults.name", NULL, 0, 0, "env|file|hcv", 0, \
+  "Where the secrets are: environment variables, files, or HashiCorp Vault or OpenBao.") \
+X(STR, prefix, "AIVaultPrefix", "vaults.config.prefix", NULL, 0, 0, NULL, 0, \
+  "env: put before the name of each variable.") \
+X(STR, directory, "AIVaultDirectory", "-", NULL, 0, 0, NULL, 0, \
+  "file: the directory that an orchestrator mounts; one file for each secret, or JSON files with keys.") \
+X(ENUM, protocol, "AIVaultProtocol", "vaults.config.protocol", "http", 0, 0, "http|https", 0, \
+  "hcv: how the vault is reached.") \
+X(STR, host, "AIVaultHost", "vaults.config.host", "127.0.0.1", 0, 0, NULL, 0, \
+  "hcv: host name or address.") \
+X(INT, port, "AIVaultPort", "vaults.config.port", "8200", 1, 65535, NULL, 0, \
+  "hcv: port.") \
+X(STR, mount, "AIVaultMount", "vaults.config.mount", "secret", 0, 0, NULL, 0, \
+  "hcv: path of the KV secrets engine.") \
+X(ENUM, kv, "AIVaultKv", "vaults.config.kv", "v1", 0, 0, "v1|v2", 0, \
+  "hcv: version of the KV secrets engine.") \
+X(STR, namespace, "AIVaultNamespace", "vaults.config.namespace", NULL, 0, 0, NULL, 0, \
+  "hcv: namespace (Vault Enterprise, OpenBao).") \
+X(ENUM, auth_method, "AIVaultAuthMethod", "vaults.config.auth_method", "token", 0, 0, "token|approle|kubernetes|cert", 0, \
+  "hcv: how the gateway logs in; cert shows AIEgressClientCert.") \
+X(STR, token, "AIVaultToken", "vaults.config.token", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "hcv, token: the token. Renewed while it can be.") \
+X(STR, token_file, "AIVaultTokenFile", "-", NULL, 0, 0, NULL, 0, \
+  "hcv, token: file with the token, read again at each login, as an agent renews it.") \
+X(STR, approle_auth_path, "AIVaultApproleAuthPath", "vaults.config.approle_auth_path", "approle", 0, 0, NULL, 0, \
+  "hcv, approle: path of the auth method.") \
+X(STR, approle_role_id, "AIVaultApproleRoleId", "vaults.config.approle_role_id", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "hcv, approle: role ID.") \
+X(STR, approle_secret_id, "AIVaultApproleSecretId", "vaults.config.approle_secret_id", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "hcv, approle: secret ID.") \
+X(STR, approle_secret_id_file, "AIVaultApproleSecretIdFile", "vaults.config.approle_secret_id_file", NULL, 0, 0, NULL, 0, \
+  "hcv, approle: file with the secret ID.") \
+X(FLAG, approle_response_wrapping, "AIVaultApproleResponseWrapping", "vaults.config.approle_response_wrapping", "Off", 0, 0, NULL, 0, \
+  "hcv, approle: the secret ID is a wrapping token, which is exchanged for it once.") \
+X(STR, kube_auth_path, "AIVaultKubeAuthPath", "vaults.config.kube_auth_path", "kubernetes", 0, 0, NULL, 0, \
+  "hcv, kubernetes: path of the auth method.") \
+X(STR, kube_role, "AIVaultKubeRole", "vaults.config.kube_role", NULL, 0, 0, NULL, 0, \
+  "hcv, kubernetes: role.") \
+X(STR, kube_api_token_file, "AIVaultKubeApiTokenFile", "vaults.config.kube_api_token_file", "/run/secrets/kubernetes.io/serviceaccount/token", 0, 0, NULL, 0, \
+  "hcv, kubernetes: file with the service account's token.") \
+X(STR, cert_auth_role_name, "AIVaultCertAuthRoleName", "vaults.config.cert_auth_role_name", NULL, 0, 0, NULL, 0, \
+  "hcv, cert: role; unset: whichever matches the certificate.") \
+X(FLAG, base64_decode, "AIVaultBase64Decode", "vaults.config.base64_decode", "Off", 0, 0, NULL, 0, \
+  "Secrets are decoded from base64.") \
+X(INT, ttl, "AIVaultTtl", "vaults.config.ttl", "300", 0, AIP_YEAR, NULL, 0, \
+  "Seconds after which a secret has been fetched again; 0: never.") \
+X(INT, neg_ttl, "AIVaultNegTtl", "vaults.config.neg_ttl", "10", 1, AIP_YEAR, NULL, 0, \
+  "Seconds until a secret that the vault does not have is asked for again.") \
+X(INT, resurrect_ttl, "AIVaultResurrectTtl", "vaults.config.resurrect_ttl", "100000000", 0, AIP_MS_MAX, NULL, 0, \
+  "Seconds beyond AIVaultTtl for which the last value is used while the vault gives none.") \
+X(INT, timeout, "AIVaultTimeout", "-", "5000", 1, AIP_MS_MAX, NULL, 0, \
+  "hcv: milliseconds for one request to the vault.")
+// clang-format on
+
 #define AIP_ROW_INDEX(kind, member, ...) AIP_L_##member,
 typedef enum aip_location_index_e {
     AIP_LOCATION_FIELDS(AIP_ROW_INDEX) AIP_LOCATION_COUNT
@@ -321,6 +382,11 @@ typedef enum aip_location_index_e {
 typedef enum aip_target_index_e {
     AIP_TARGET_FIELDS(AIP_ROW_INDEX) AIP_TARGET_COUNT
 } aip_target_index_e;
+#undef AIP_ROW_INDEX
+#define AIP_ROW_INDEX(kind, member, ...) AIP_V_##member,
+typedef enum aip_vault_index_e {
+    AIP_VAULT_FIELDS(AIP_ROW_INDEX) AIP_VAULT_COUNT
+} aip_vault_index_e;
 #undef AIP_ROW_INDEX
 
 #define AIP_ROW_MEMBER(kind, member, ...) AIP_TYPE_##kind member;
@@ -336,6 +402,12 @@ typedef struct aip_target_fields_t {
     AIP_TARGET_FIELDS(AIP_ROW_MEMBER)
     unsigned char set[AIP_TARGET_COUNT];
 } aip_target_fields_t;
+
+/** The same for the inside of <AIVault>. */
+typedef struct aip_vault_fields_t {
+    AIP_VAULT_FIELDS(AIP_ROW_MEMBER)
+    unsigned char set[AIP_VAULT_COUNT];
+} aip_vault_fields_t;
 #undef AIP_ROW_MEMBER
 
 /** Indexes of the words of a row, in the order of its words column. */
@@ -357,6 +429,14 @@ typedef enum aip_algorithm_e {
     AIP_ALGORITHM_PRIORITY,
     AIP_ALGORITHM_SEMANTIC
 } aip_algorithm_e;
+typedef enum aip_vault_name_e { AIP_VAULT_ENV, AIP_VAULT_FILE, AIP_VAULT_HCV } aip_vault_name_e;
+typedef enum aip_vault_kv_e { AIP_VAULT_KV_V1, AIP_VAULT_KV_V2 } aip_vault_kv_e;
+typedef enum aip_vault_auth_e {
+    AIP_VAULT_AUTH_TOKEN,
+    AIP_VAULT_AUTH_APPROLE,
+    AIP_VAULT_AUTH_KUBERNETES,
+    AIP_VAULT_AUTH_CERT
+} aip_vault_auth_e;
 typedef enum aip_shared_e { AIP_SHARED_OFF, AIP_SHARED_REDIS } aip_shared_e;
 typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
 typedef enum aip_embedder_e {
@@ -388,11 +468,18 @@ typedef enum aip_criterion_e {
     AIP_CRITERION_NON_IDEMPOTENT = 1u << 10
 } aip_criterion_e;
 
+/** Where a directive is legal. */
+typedef enum aip_place_e {
+    AIP_IN_LOCATION, /**< everywhere but in the two others */
+    AIP_IN_TARGET,   /**< inside <AITarget> only */
+    AIP_IN_VAULT     /**< inside <AIVault> only */
+} aip_place_e;
+
 /** One row, as data. */
 typedef struct aip_field_t {
     aip_kind_e kind;
-    bool target;         /**< legal inside <AITarget> only (else: everywhere but there) */
-    int index;           /**< AIP_L_... or AIP_T_... */
+    aip_place_e place;
+    int index;           /**< AIP_L_..., AIP_T_... or AIP_V_... */
     size_t offset, size; /**< of the member in its struct */
     const char *directive, *field, *default_text;
     double low, high;
@@ -403,10 +490,11 @@ typedef struct aip_field_t {
 
 extern const aip_field_t aip_location_table[AIP_LOCATION_COUNT];
 extern const aip_field_t aip_target_table[AIP_TARGET_COUNT];
+extern const aip_field_t aip_vault_table[AIP_VAULT_COUNT];
 
 /**
- * Reads arguments into the member of `row` in `fields` (aip_location_fields_t or
- * aip_target_fields_t) and marks it set.
+ * Reads arguments into the member of `row` in `fields` (aip_location_fields_t, aip_target_fields_t
+ * or aip_vault_fields_t) and marks it set. Of references only the spelling is checked.
  * @return NULL, or a sentence that names the value and what is allowed; allocated in `pool`
  */
 const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
@@ -415,6 +503,7 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
 /** Fills a struct with the defaults of its table. */
 void aip_location_defaults(aip_location_fields_t *fields, apr_pool_t *pool);
 void aip_target_defaults(aip_target_fields_t *fields, apr_pool_t *pool);
+void aip_vault_defaults(aip_vault_fields_t *fields, apr_pool_t *pool);
 
 /** What `add` set wins over `base`; the rest is base's. `out` may be `base`. */
 void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base,

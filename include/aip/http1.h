@@ -48,7 +48,8 @@ typedef enum aip_outcome_e {
     AIP_OUTCOME_TOTAL_TIMEOUT,      /**< the absolute deadline passed */
     AIP_OUTCOME_CLIENT_GONE,
     AIP_OUTCOME_WITHHELD, /**< the sink asked for AIP_SINK_DRAIN */
-    AIP_OUTCOME_STOPPED   /**< the sink asked to stop */
+    AIP_OUTCOME_STOPPED,  /**< the sink asked to stop */
+    AIP_OUTCOME_SECRET /**< there was no credential: the target was not asked (set by the caller) */
 } aip_outcome_e;
 
 /** Lower-case word for logs: "ok", "connect", "connect-timeout", "tls", "drop", "write-timeout" ...

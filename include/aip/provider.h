@@ -23,6 +23,9 @@ typedef struct aip_url_t {
  * @param error  out on failure: what is wrong with it */
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error);
 
+/** Whether a text is a port that can be connected to: 1 to 65535, digits alone. */
+bool aip_port_ok(const char *text);
+
 /** The text of a URL that may be wrong, for messages: a user and a password read "***". */
 const char *aip_url_shown(const char *text, apr_pool_t *pool);
 
@@ -55,5 +58,9 @@ bool aip_header_value_ok(const char *value);
 /** Whether `name` is a header name (RFC 9110 token) that a credential may have: none that frames or
  * routes the request. */
 bool aip_header_name_ok(const char *name);
+
+/** Whether a credential in the body may have that name: a further member, none that the gateway
+ * writes, and nothing that needs escaping. */
+bool aip_body_name_ok(const char *name);
 
 #endif

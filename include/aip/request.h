@@ -65,7 +65,8 @@ typedef struct aip_request_t {
     apr_time_t deadline; /**< AITimeoutTotal; 0: none */
     aip_error_t error;
 
-    aip_span_t body; /**< request: what the client sent */
+    aip_span_t body;         /**< request: what the client sent */
+    const aip_span_t *extra; /**< names of body credentials, as targets->extra */
     aip_chat_t chat;
     bool stream; /**< what the client will get */
 

@@ -1,19 +1,124 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_SECRET_H
 #define AIP_SECRET_H
-/* Vault references in configuration values, in Kong's spelling: {vault://env/NAME[/key]} and
- * {vault://file/path}. */
+/* The store of secrets: what vaults and token services gave, encrypted in memory that all children
+ * share, fetched and refreshed in the background. Requests read it and never wait for a vault.
+ *
+ * Built while the configuration is read (create, bind, add), then attached to slots and never
+ * changed; from then on every function may be called from any thread and process that shares the
+ * slots. */
 
-#include "aip/aip.h"
+#include "aip/log.h"
+#include "aip/vault.h"
+
+typedef struct aip_secrets_t aip_secrets_t;
+typedef struct aip_source_t aip_source_t;
+
+/** What a source gave. */
+typedef struct aip_fetched_t {
+    const char *value;
+    apr_interval_time_t lifetime; /**< of something that expires by itself; 0: as the source says */
+    const char *error;            /**< why there is no value; never holds one */
+} aip_fetched_t;
+
+/** Where one secret comes from. */
+struct aip_source_t {
+    const char *id;    /**< two of the same id are the same secret, also over a restart */
+    const char *shown; /**< for messages */
+    apr_interval_time_t ttl, neg_ttl, resurrect_ttl; /**< ttl 0: a value lasts */
+    apr_interval_time_t patience;                    /**< longest time that a fetch may take */
+    const char *origin; /**< when one source of an origin is away, so are the others; NULL: none */
+    bool fixed;         /**< never changes: environment variables */
+    bool sticky; /**< a value that may no longer be read stays: files that root alone reads */
+    /** Runs in one thread of one process at a time. */
+    aip_fetched_e (*fetch)(const aip_source_t *source, aip_fetched_t *fetched, apr_pool_t *pool);
+    void *ctx;
+    aip_secrets_t *store; /**< set by aip_secrets_add() */
+    int slot;             /**< set by aip_secrets_add() */
+};
+
+#define AIP_SECRET_ID 32
+
+/** The memory of one secret. */
+typedef struct aip_secret_slot_t aip_secret_slot_t;
+apr_size_t aip_secret_slot_size(void);
+
+/** An empty store. */
+aip_secrets_t *aip_secrets_create(apr_pool_t *pool);
+
+/** Adds a source, or finds the one of the same id. @return its slot's number */
+int aip_secrets_add(aip_secrets_t *store, const aip_source_t *source);
+
+/** Finds the vault of a name; NULL: there is none. */
+typedef const aip_vault_t *aip_vault_find_t(void *baton, const char *name);
 
 /**
- * Replaces every {vault://...} in `value`; a value without one is returned as it is.
- * env: the variable NAME, or NAME in upper case with '-' as '_'; a third part selects a member of a
- * JSON object. file: the absolute path after "file"; at most 64 KiB, one line end at the end is
- * dropped.
- * @param error  out on failure: a sentence that names the reference, never a value
+ * Makes the references of a text known. `text` is remembered by its address, which is what
+ * aip_secret_text() looks for. Secrets of env and file are fetched at once, to find mistakes.
+ * @param local  out: the whole value where env and file know all of it, else NULL
+ * @return NULL, or what is wrong, with the reference in it
  */
-apr_status_t aip_secret_resolve(const char *value, const char **resolved, apr_pool_t *pool,
-                                const char **error);
+const char *aip_secrets_bind(aip_secrets_t *store, const char *text, aip_vault_find_t *find,
+                             void *baton, const char **local);
+
+/** How many slots the store needs, and the digest of the i-th id. */
+int aip_secrets_count(const aip_secrets_t *store);
+void aip_secrets_digest(const aip_secrets_t *store, int i, unsigned char digest[AIP_SECRET_ID]);
+
+/** Gives secret i its memory: zeroed, or as another store of the same key left it. */
+void aip_secrets_attach(aip_secrets_t *store, int i, aip_secret_slot_t *slot);
+
+/** After all are attached. @param key  32 bytes, which must outlive the store */
+void aip_secrets_ready(aip_secrets_t *store, const unsigned char *key, aip_log_t log);
+
+/** The store that aip_secret_text() reads; NULL: none. Once per process. */
+void aip_secrets_use(aip_secrets_t *store);
+
+/** Fetches what is due and nobody else is fetching. May take long.
+ * @return when something will be due next */
+apr_time_t aip_secrets_refresh(aip_secrets_t *store, apr_pool_t *pool);
+
+/** The value in a slot, or NULL. `turn` (may be NULL): tells values of one slot apart. */
+const char *aip_secrets_get(const aip_secrets_t *store, int slot, apr_uint64_t *turn,
+                            apr_pool_t *pool);
+
+/** Fetches a slot now unless its value is another than that of `bad_turn` already; for sources that
+ * stand on other sources. @return as aip_secrets_get(); NULL: `error` says why */
+const char *aip_secrets_need(aip_secrets_t *store, int slot, apr_uint64_t bad_turn,
+                             apr_uint64_t *turn, apr_pool_t *pool, const char **error);
+
+/** The first secret that has no value: how it is shown, or NULL. */
+const char *aip_secrets_missing(const aip_secrets_t *store, apr_pool_t *pool);
+
+/** The same for the references of one text. */
+const char *aip_secret_missing(const char *text, apr_pool_t *pool);
+
+/** The source of a slot. */
+const aip_source_t *aip_secrets_source(const aip_secrets_t *store, int slot);
+
+/**
+ * A text with its references replaced; one without any is returned as it is.
+ * @return NULL when a secret has no value: `err` (may be NULL) is the 503 for the client, which
+ * names nothing
+ */
+const char *aip_secret_text(const char *text, apr_pool_t *pool, aip_error_t *err);
+
+/** A peer refused what a text, or a slot, is made of: it is fetched again soon, though not more
+ * often than every AIP_SECRET_EARLY. @return whether it is worth waiting for */
+bool aip_secret_refused(const char *text);
+bool aip_secrets_refused(aip_secrets_t *store, int slot);
+#define AIP_SECRET_EARLY apr_time_from_sec(5)
+
+/** Waits until what aip_secret_refused() asked for has been looked at, at most until `end`. */
+void aip_secret_wait(const char *text, apr_time_t end);
+void aip_secrets_wait(const aip_secrets_t *store, int slot, apr_time_t end);
+
+/** Whether there is anything that a background thread would have to do. */
+bool aip_secrets_lasting(const aip_secrets_t *store);
+
+/** For the process with the thread that refreshes. @param wake  called, from a request's thread,
+ * when something has become due @param stop  not 0: fetches give up */
+void aip_secrets_background(aip_secrets_t *store, void (*wake)(void),
+                            const volatile apr_uint32_t *stop);
 
 #endif

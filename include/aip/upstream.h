@@ -12,10 +12,6 @@
  */
 int aip_upstream_run(aip_request_t *req, aip_error_t *err);
 
-/** Request line and header fields for one attempt at a target. */
-aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target,
-                            apr_size_t body_len);
-
 /** The endpoint, credential and body of an embeddings call on the request path; the vector comes
  * back.
  * @param vector  out, float[dims] */

@@ -50,8 +50,9 @@ aip_vectordb_t *aip_vectordb_memory(aip_metric_e metric, apr_pool_t *pool);
 
 /** Settings of the Redis store; units: milliseconds. Strings may be NULL where noted. */
 typedef struct aip_redis_conf_t {
-    const char *host;
+    const char *host; /**< this and the strings below may hold references, see aip/secret.h */
     int port;
+    const char *port_text;           /**< instead of port; NULL: none */
     const char *username, *password; /**< NULL: no AUTH / default user */
     int database;
     int connect_timeout, send_timeout, read_timeout; /**< 0: no limit */

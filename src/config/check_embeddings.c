@@ -71,6 +71,7 @@ static void check_embeddings_auth(aip_check_t *check)
                      "all or none of AIEmbeddingsAuthHeaderName and AIEmbeddingsAuthHeaderValue "
                      "must be set");
     } else if (f->embeddings_auth_header_name &&
+               f->set[AIP_L_embeddings_auth_header_name] != AIP_SET_REFERENCE &&
                !aip_header_name_ok(f->embeddings_auth_header_name)) {
         aip_complain(check, "AIEmbeddingsAuthHeaderName '%s' is no name for a credential header",
                      f->embeddings_auth_header_name);

@@ -3,6 +3,8 @@
  * Runs while the configuration is read; merge also once per request and matching section. */
 #include "aip/config.h"
 
+#include "aip/secret.h"
+
 #include <ap_expr.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
@@ -13,6 +15,7 @@ aip_registry_t *aip_registry;
 static apr_status_t forget_registry(void *data)
 {
     (void)data;
+    aip_secrets_use(NULL);
     aip_registry = NULL;
     return APR_SUCCESS;
 }
@@ -24,6 +27,8 @@ int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     aip_registry->sections = apr_array_make(pconf, 16, sizeof(aip_section_t));
     aip_registry->targets = apr_array_make(pconf, 16, sizeof(aip_targets_t *));
     aip_registry->endpoints = apr_array_make(pconf, 16, sizeof(aip_endpoint_t *));
+    aip_registry->vaults = apr_array_make(pconf, 4, sizeof(aip_vault_section_t));
+    aip_registry->bound = apr_array_make(pconf, 8, sizeof(aip_bound_t));
     aip_registry->gateways = apr_array_make(pconf, 16, sizeof(aip_gateway_t));
     aip_registry->caches = apr_array_make(pconf, 4, sizeof(struct aip_route_cache_t *));
     aip_registry->expressions = apr_hash_make(pconf);
@@ -79,7 +84,7 @@ static const char *own_path(const cmd_parms *cmd)
 
 void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir)
 {
-    if (dir->registered || dir->inside) {
+    if (dir->registered || dir->inside || dir->vault) {
         return;
     }
     dir->registered = true;
@@ -157,30 +162,78 @@ static const char *target_field_done(cmd_parms *cmd, aip_target_t *target, int i
     }
 }
 
+/* NULL, or where the directive belongs. */
+static const char *wrong_place(cmd_parms *cmd, const aip_field_t *row, const aip_dir_conf_t *dir)
+{
+    aip_place_e place = dir->inside ? AIP_IN_TARGET : dir->vault ? AIP_IN_VAULT : AIP_IN_LOCATION;
+    if (row->place == place) {
+        return NULL;
+    }
+    switch (row->place) {
+    case AIP_IN_TARGET:
+        return apr_psprintf(cmd->pool, "%s belongs inside <AITarget name> ... </AITarget>",
+                            row->directive);
+    case AIP_IN_VAULT:
+        return apr_psprintf(cmd->pool, "%s belongs inside <AIVault prefix> ... </AIVault>",
+                            row->directive);
+    case AIP_IN_LOCATION:
+        break;
+    }
+    return apr_psprintf(cmd->pool, "%s is not allowed inside %s %s>; put it outside",
+                        row->directive, dir->inside ? "<AITarget" : "<AIVault",
+                        dir->inside ? dir->inside->name : dir->vault->prefix);
+}
+
+static void *fields_of(const aip_field_t *row, aip_dir_conf_t *dir)
+{
+    switch (row->place) {
+    case AIP_IN_TARGET:
+        return &dir->inside->f;
+    case AIP_IN_VAULT:
+        return &dir->vault->f;
+    case AIP_IN_LOCATION:
+        break;
+    }
+    return &dir->f;
+}
+
+/* Which vault a reference means is known when all of the configuration has been read. */
+static void note_reference(const cmd_parms *cmd, const aip_field_t *row, void *fields)
+{
+    const char *text = *(const char **)((char *)fields + row->offset);
+    aip_bound_t *bound = apr_array_push(aip_registry->bound);
+    *bound = (aip_bound_t){.text = text,
+                           .row = row,
+                           .server = cmd->server,
+                           .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
+                                                 cmd->directive->line_num)};
+}
+
 static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *const argv[])
 {
     const aip_field_t *row = cmd->info;
     aip_dir_conf_t *dir = mconfig;
     const char *error = aip_config_context(cmd);
+    error = error ? error : wrong_place(cmd, row, dir);
     if (error) {
         return error;
     }
-    if (row->target && !dir->inside) {
-        return apr_psprintf(cmd->pool, "%s belongs inside <AITarget name> ... </AITarget>",
+    if (row->flags & AIP_F_SERVER && cmd->path) {
+        return apr_psprintf(cmd->pool, "%s holds for a whole server; put it outside of sections",
                             row->directive);
     }
-    if (!row->target && dir->inside) {
-        return apr_psprintf(cmd->pool, "%s is not allowed inside <AITarget %s>; put it outside",
-                            row->directive, dir->inside->name);
-    }
     aip_config_register(cmd, dir);
-    error = aip_field_set(row, row->target ? (void *)&dir->inside->f : (void *)&dir->f, argc, argv,
-                          cmd->pool);
-    if (!error) {
-        error = row->target ? target_field_done(cmd, dir->inside, row->index, argv[0])
-                            : field_done(cmd, row->index, argv[0]);
+    void *fields = fields_of(row, dir);
+    error = aip_field_set(row, fields, argc, argv, cmd->pool);
+    if (!error && row->place == AIP_IN_TARGET) {
+        error = target_field_done(cmd, dir->inside, row->index, argv[0]);
+    } else if (!error && row->place == AIP_IN_LOCATION) {
+        error = field_done(cmd, row->index, argv[0]);
     }
-    if (!error && row->flags & AIP_F_SECRET && !ap_strstr_c(cmd->directive->args, "{vault:")) {
+    bool reference = row->flags & AIP_F_VAULT && argc == 1 && aip_reference_in(argv[0]);
+    if (!error && reference) {
+        note_reference(cmd, row, fields);
+    } else if (!error && row->flags & AIP_F_SECRET) {
         cmd->directive->args = "***"; /* mod_info and -D DUMP_CONFIG show what stands here */
     }
     return error;
@@ -192,8 +245,13 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
                       help),
 #define TARGET_COMMAND(kind, member, directive, field, dflt, low, high, words, flags, help)        \
     AP_INIT_TAKE_ARGV(directive, set_field, (void *)&aip_target_table[AIP_T_##member], WHERE, help),
+#define VAULT_COMMAND(kind, member, directive, field, dflt, low, high, words, flags, help)         \
+    AP_INIT_TAKE_ARGV(directive, set_field, (void *)&aip_vault_table[AIP_V_##member], WHERE, help),
 
 const command_rec aip_commands[] = {
     AP_INIT_RAW_ARGS("<AITarget", aip_section_target, NULL, WHERE,
                      "One model endpoint: <AITarget name> ... </AITarget>"),
-    AIP_LOCATION_FIELDS(LOCATION_COMMAND) AIP_TARGET_FIELDS(TARGET_COMMAND){NULL}};
+    AP_INIT_RAW_ARGS("<AIVault", aip_section_vault, NULL, RSRC_CONF,
+                     "Where secrets come from: <AIVault prefix> ... </AIVault>"),
+    AIP_LOCATION_FIELDS(LOCATION_COMMAND) AIP_TARGET_FIELDS(TARGET_COMMAND)
+        AIP_VAULT_FIELDS(VAULT_COMMAND){NULL}};

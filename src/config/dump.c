@@ -2,7 +2,7 @@
 /* `httpd -t -D DUMP_AI_GATEWAYS`: the gateways as httpd read them, as one line of JSON. aipctl
  * reads it, so that it sees the configuration exactly as the server does. Secrets are shown as
  * "***", unless the caller gave the descriptor of a pipe of its own in AIPCTL_FD. */
-#include "aip/config.h"
+#include "aip/secrets.h"
 
 #include <apr_env.h>
 #include <apr_strings.h>
@@ -26,8 +26,8 @@ static json_t *strings(const apr_array_header_t *words)
 
 static bool holds_url(const aip_field_t *row)
 {
-    return row->target ? row->index == AIP_T_upstream_url
-                       : row->index == AIP_L_embeddings_model_options_upstream_url;
+    return row->place == AIP_IN_TARGET ? row->index == AIP_T_upstream_url
+                                       : row->index == AIP_L_embeddings_model_options_upstream_url;
 }
 
 static const apr_array_header_t *shown_url(const apr_array_header_t *words, apr_pool_t *pool)
@@ -38,6 +38,21 @@ static const apr_array_header_t *shown_url(const apr_array_header_t *words, apr_
     return shown;
 }
 
+/* For the caller's pipe: what requests would use. */
+static const apr_array_header_t *resolved(const aip_field_t *row, const apr_array_header_t *words,
+                                          apr_pool_t *pool)
+{
+    const char *text = APR_ARRAY_IDX(words, 0, const char *);
+    const char *value = aip_secret_text(text, pool, NULL);
+    if (!value) {
+        fprintf(stderr, "%s: %s has no value\n", row->directive, aip_secret_missing(text, pool));
+        return NULL;
+    }
+    apr_array_header_t *own = apr_array_make(pool, 1, sizeof(const char *));
+    APR_ARRAY_PUSH(own, const char *) = value;
+    return own;
+}
+
 /* Directive -> arguments, the defaults included; "set": the names of those that were written. */
 static json_t *settings(const aip_field_t *table, int n, const void *fields,
                         const unsigned char *set, bool secrets, apr_pool_t *pool)
@@ -46,9 +61,12 @@ static json_t *settings(const aip_field_t *table, int n, const void *fields,
     for (int i = 0; i < n; i++) {
         const aip_field_t *row = &table[i];
         const apr_array_header_t *words = aip_field_text(row, fields, pool);
-        bool hide = !secrets && (row->flags & AIP_F_SECRET || set[i] == AIP_SET_FROM_VAULT);
+        bool hide = !secrets && row->flags & AIP_F_SECRET;
         if (words && !secrets && holds_url(row)) { /* its query may be a credential */
             words = shown_url(words, pool);
+        }
+        if (words && secrets && set[i] == AIP_SET_REFERENCE) {
+            words = resolved(row, words, pool);
         }
         if (words) {
             json_object_set_new(values, row->directive,
@@ -109,6 +127,9 @@ void aip_config_dump(apr_pool_t *pconf, server_rec *s)
     }
     FILE *pipe = callers_pipe(pconf), *out = pipe ? pipe : stdout;
     json_t *list = json_array();
+    if (pipe) {
+        (void)aip_secrets_open_private(pconf);
+    }
     for (int i = 0; i < aip_registry->gateways->nelts; i++) {
         json_array_append_new(
             list, gateway_object(&APR_ARRAY_IDX(aip_registry->gateways, i, aip_gateway_t),

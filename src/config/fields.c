@@ -4,7 +4,7 @@
 #include "aip/fields.h"
 
 #include "aip/provider.h"
-#include "aip/secret.h"
+#include "aip/vault.h"
 
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROW_DATA(kind_, target_, index_, struct_, member_, directive_, field_, default_, low_,     \
+#define ROW_DATA(kind_, place_, index_, struct_, member_, directive_, field_, default_, low_,      \
                  high_, words_, flags_, help_)                                                     \
     [index_] = {.kind = AIP_KIND_##kind_,                                                          \
-                .target = target_,                                                                 \
+                .place = place_,                                                                   \
                 .index = index_,                                                                   \
                 .offset = offsetof(struct_, member_),                                              \
                 .size = sizeof(((struct_ *)NULL)->member_),                                        \
@@ -28,12 +28,28 @@
                 .flags = flags_,                                                                   \
                 .help = help_},
 #define LOCATION_ROW(kind, member, ...)                                                            \
-    ROW_DATA(kind, false, AIP_L_##member, aip_location_fields_t, member, __VA_ARGS__)
+    ROW_DATA(kind, AIP_IN_LOCATION, AIP_L_##member, aip_location_fields_t, member, __VA_ARGS__)
 #define TARGET_ROW(kind, member, ...)                                                              \
-    ROW_DATA(kind, true, AIP_T_##member, aip_target_fields_t, member, __VA_ARGS__)
+    ROW_DATA(kind, AIP_IN_TARGET, AIP_T_##member, aip_target_fields_t, member, __VA_ARGS__)
+#define VAULT_ROW(kind, member, ...)                                                               \
+    ROW_DATA(kind, AIP_IN_VAULT, AIP_V_##member, aip_vault_fields_t, member, __VA_ARGS__)
 
 const aip_field_t aip_location_table[AIP_LOCATION_COUNT] = {AIP_LOCATION_FIELDS(LOCATION_ROW)};
 const aip_field_t aip_target_table[AIP_TARGET_COUNT] = {AIP_TARGET_FIELDS(TARGET_ROW)};
+const aip_field_t aip_vault_table[AIP_VAULT_COUNT] = {AIP_VAULT_FIELDS(VAULT_ROW)};
+
+static unsigned char *set_of(const aip_field_t *row, void *fields)
+{
+    switch (row->place) {
+    case AIP_IN_LOCATION:
+        return ((aip_location_fields_t *)fields)->set;
+    case AIP_IN_TARGET:
+        return ((aip_target_fields_t *)fields)->set;
+    case AIP_IN_VAULT:
+        return ((aip_vault_fields_t *)fields)->set;
+    }
+    return NULL;
+}
 
 /* Index of `word` in words "a|b|c" whatever its case, as httpd reads its own words; or -1. */
 static int word_index(const char *words, const char *word)
@@ -90,7 +106,7 @@ static const char *bad(const aip_field_t *row, const char *value, const char *wa
 static const char *range(const aip_field_t *row, apr_pool_t *pool)
 {
     return apr_psprintf(pool, "a %snumber from %.10g to %.10g",
-                        row->kind == AIP_KIND_INT ? "whole " : "", row->low, row->high);
+                        row->kind == AIP_KIND_NUM ? "" : "whole ", row->low, row->high);
 }
 
 static const char *set_flag(const aip_field_t *row, int *member, const char *value,
@@ -216,6 +232,17 @@ static const char *set_enum(const aip_field_t *row, int *member, const char *val
     return NULL;
 }
 
+static const char *set_port(const aip_field_t *row, const char **member, const char *value,
+                            apr_pool_t *pool)
+{
+    apr_int64_t n;
+    const char *error = aip_reference_in(value) ? NULL : set_int(row, &n, value, pool);
+    if (!error) {
+        *member = apr_pstrdup(pool, value);
+    }
+    return error;
+}
+
 static const char *set_value(const aip_field_t *row, void *at, bool own, int argc,
                              char *const argv[], apr_pool_t *pool)
 {
@@ -246,6 +273,8 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
         return set_scope(row, at, argc, argv, pool);
     case AIP_KIND_STICKY:
         return set_sticky(row, at, argc, argv, pool);
+    case AIP_KIND_PORT:
+        return set_port(row, at, argv[0], pool);
     }
     return NULL;
 }
@@ -258,11 +287,10 @@ static bool takes_several(const aip_field_t *row)
 const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
                           apr_pool_t *pool)
 {
-    unsigned char *set =
-        row->target ? ((aip_target_fields_t *)fields)->set : ((aip_location_fields_t *)fields)->set;
-    char *resolved[1];
-    unsigned char how = AIP_SET_WRITTEN;
-    aip_field_t hidden;
+    unsigned char *set = set_of(row, fields);
+    apr_array_header_t *parts;
+    const char *error;
+    bool reference = row->flags & AIP_F_VAULT && argc == 1 && aip_reference_in(argv[0]);
     if (argc < 1 || (argc > 1 && !takes_several(row)) || argc > 16) {
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words"
@@ -274,29 +302,17 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
             pool, "%s is given twice in one section; use AIRouteExample for further texts",
             row->directive);
     }
-    if (row->flags & AIP_F_VAULT) {
-        const char *value, *error;
-        if (aip_secret_resolve(argv[0], &value, pool, &error) != APR_SUCCESS) {
-            return apr_psprintf(pool, "%s: %s", row->directive, error);
-        }
-        if (value != argv[0]) { /* what came out of a vault is in no message */
-            hidden = *row;
-            hidden.flags |= AIP_F_SECRET;
-            row = &hidden;
-            how = AIP_SET_FROM_VAULT;
-        }
-        resolved[0] = (char *)value;
-        argv = resolved;
+    if (reference && (error = aip_reference_split(argv[0], &parts, pool)) != NULL) {
+        return apr_psprintf(pool, "%s: %s", row->directive, error);
     }
     if (row->kind == AIP_KIND_STR && !(row->flags & AIP_F_VAULT) &&
         strncmp(argv[0], "{vault:", 7) == 0) {
         return apr_psprintf(pool, "%s takes no vault reference; write the value itself",
                             row->directive);
     }
-    const char *error =
-        set_value(row, (char *)fields + row->offset, set[row->index], argc, argv, pool);
+    error = set_value(row, (char *)fields + row->offset, set[row->index], argc, argv, pool);
     if (!error) {
-        set[row->index] = how;
+        set[row->index] = reference ? AIP_SET_REFERENCE : AIP_SET_WRITTEN;
     }
     return error;
 }
@@ -328,6 +344,12 @@ void aip_target_defaults(aip_target_fields_t *fields, apr_pool_t *pool)
 {
     memset(fields, 0, sizeof *fields);
     defaults(aip_target_table, AIP_TARGET_COUNT, fields, fields->set, pool);
+}
+
+void aip_vault_defaults(aip_vault_fields_t *fields, apr_pool_t *pool)
+{
+    memset(fields, 0, sizeof *fields);
+    defaults(aip_vault_table, AIP_VAULT_COUNT, fields, fields->set, pool);
 }
 
 void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base,
@@ -377,8 +399,7 @@ const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fie
                                          apr_pool_t *pool)
 {
     const void *at = (const char *)fields + row->offset;
-    const unsigned char *set = row->target ? ((const aip_target_fields_t *)fields)->set
-                                           : ((const aip_location_fields_t *)fields)->set;
+    const unsigned char *set = set_of(row, (void *)fields);
     apr_array_header_t *words = apr_array_make(pool, 2, sizeof(const char *));
     if (!set[row->index] && !row->default_text) {
         return NULL;
@@ -395,6 +416,7 @@ const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fie
         APR_ARRAY_PUSH(words, const char *) = ((const aip_number_t *)at)->json;
         break;
     case AIP_KIND_STR:
+    case AIP_KIND_PORT:
         APR_ARRAY_PUSH(words, const char *) = *(const char *const *)at;
         break;
     case AIP_KIND_ENUM:

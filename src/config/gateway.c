@@ -60,7 +60,7 @@ aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *
     aip_redis_conf_t *redis = apr_pcalloc(pool, sizeof *redis);
     *redis = (aip_redis_conf_t){
         .host = f->vectordb_redis_host,
-        .port = (int)f->vectordb_redis_port,
+        .port_text = f->vectordb_redis_port,
         .username = f->vectordb_redis_username,
         .password = f->vectordb_redis_password,
         .database = (int)f->vectordb_redis_database,

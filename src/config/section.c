@@ -9,15 +9,15 @@
 #include <http_log.h>
 
 /* Directives of other modules would be read and never used, so they are refused. */
-static const char *check_children(const cmd_parms *cmd, const ap_directive_t *child)
+static const char *check_children(const cmd_parms *cmd, const char *directive, const char *other)
 {
-    for (; child; child = child->next) {
+    for (const ap_directive_t *child = cmd->directive->first_child; child; child = child->next) {
         if (strncasecmp(child->directive, "AI", 2) != 0 &&
-            strncasecmp(child->directive, "SSLProxy", 8) != 0) {
-            return apr_psprintf(
-                cmd->pool,
-                "%s is not allowed inside <AITarget>; AI* and SSLProxy* directives are (line %d)",
-                child->directive, child->line_num);
+            !(other && strncasecmp(child->directive, other, strlen(other)) == 0)) {
+            return apr_psprintf(cmd->pool, "%s is not allowed inside %s>; AI*%s%s%s (line %d)",
+                                child->directive, directive, other ? " and " : "",
+                                other ? other : "", other ? "* directives are" : " directives are",
+                                child->line_num);
         }
     }
     return NULL;
@@ -34,42 +34,55 @@ int aip_targets_find(const aip_targets_t *targets, const char *name, size_t len)
     return -1;
 }
 
-static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets_t *targets,
+const char *aip_section_name(cmd_parms *cmd, const char *directive, const char *args,
                              const char **name)
 {
     const char *end = ap_strrchr_c(args, '>');
     if (!end || end[1]) {
-        return "<AITarget needs a '>' at the end of its line";
+        return apr_psprintf(cmd->pool, "%s needs a '>' at the end of its line", directive);
     }
     const char *inner = apr_pstrmemdup(cmd->pool, args, (apr_size_t)(end - args));
     *name = ap_getword_conf(cmd->pool, &inner);
     if (!**name || *inner) {
-        return "<AITarget name> takes exactly one name";
+        return apr_psprintf(cmd->pool, "%s name> takes exactly one name", directive);
     }
     for (const char *p = *name; *p; p++) {
         if (!apr_isalnum(*p) && !ap_strchr_c("-_.", *p)) {
-            return apr_psprintf(
-                cmd->pool, "<AITarget %s>: a name holds letters, digits, '-', '_' and '.' only",
-                *name);
+            return apr_psprintf(cmd->pool,
+                                "%s %s>: a name holds letters, digits, '-', '_' and '.' only",
+                                directive, *name);
         }
     }
-    return aip_targets_find(targets, *name, strlen(*name)) < 0
-               ? NULL
-               : apr_psprintf(cmd->pool,
-                              "<AITarget %s>: there is a target of that name in this section "
-                              "already; choose another",
-                              *name);
+    return NULL;
 }
 
-static const char *read_lines(cmd_parms *cmd, ap_conf_vector_t *vector)
+static const char *read_name(cmd_parms *cmd, const char *args, const aip_targets_t *targets,
+                             const char **name)
+{
+    const char *error = aip_section_name(cmd, "<AITarget", args, name);
+    if (error || aip_targets_find(targets, *name, strlen(*name)) < 0) {
+        return error;
+    }
+    return apr_psprintf(cmd->pool,
+                        "<AITarget %s>: there is a target of that name in this section already; "
+                        "choose another",
+                        *name);
+}
+
+const char *aip_section_read(cmd_parms *cmd, const char *directive, const char *other,
+                             ap_conf_vector_t *vector)
 {
     int override = cmd->override;
-    ap_directive_t *directive = cmd->directive;
+    ap_directive_t *node = cmd->directive;
+    const char *error = check_children(cmd, directive, other);
+    if (error) {
+        return error;
+    }
     cmd->override = ACCESS_CONF | PROXY_CONF;
-    const char *error = ap_walk_config(directive->first_child, cmd, vector);
+    error = ap_walk_config(node->first_child, cmd, vector);
     cmd->override = override;
     if (!error) {
-        cmd->directive = directive; /* on an error httpd reports the line that it stands at */
+        cmd->directive = node; /* on an error httpd reports the line that it stands at */
     }
     return error;
 }
@@ -91,6 +104,8 @@ static const char *add_body_param(aip_targets_t *targets, aip_target_t *target)
     if (targets->n_extra == AIP_CHAT_EXTRA_MAX) {
         return "AIAuthParamLocation body: too many different AIAuthParamName in one section";
     }
+    targets->extra_secret =
+        targets->extra_secret || target->f.set[AIP_T_auth_param_name] == AIP_SET_REFERENCE;
     target->body_param = (int)targets->n_extra;
     targets->extra[targets->n_extra++] = name;
     return NULL;
@@ -125,11 +140,10 @@ const char *aip_section_target(cmd_parms *cmd, void *mconfig, const char *args)
     if (error) {
         return error;
     }
-    if (dir->inside) {
-        return "<AITarget> cannot stand inside another <AITarget>";
+    if (dir->inside || dir->vault) {
+        return "<AITarget> cannot stand inside another <AITarget> or an <AIVault>";
     }
     error = read_name(cmd, args, dir->targets, &name);
-    error = error ? error : check_children(cmd, cmd->directive->first_child);
     if (error) {
         return error;
     }
@@ -142,7 +156,7 @@ const char *aip_section_target(cmd_parms *cmd, void *mconfig, const char *args)
     target->name = name;
     aip_target_defaults(&target->f, cmd->pool);
     inner->inside = target;
-    error = read_lines(cmd, vector);
+    error = aip_section_read(cmd, "<AITarget", "SSLProxy", vector);
     if (error) {
         return error;
     }

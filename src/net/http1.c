@@ -61,6 +61,8 @@ const char *aip_outcome_name(aip_outcome_e outcome)
         return "withheld";
     case AIP_OUTCOME_STOPPED:
         return "stopped";
+    case AIP_OUTCOME_SECRET:
+        return "no-secret";
     }
     return "unknown";
 }

@@ -6,6 +6,9 @@
 
 #include "redis_connection.h"
 
+#include "aip/provider.h"
+#include "aip/secret.h"
+
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <errno.h>
@@ -310,10 +313,33 @@ static apr_status_t prepare(const aip_redis_endpoint_t *endpoint, redisContext *
     return APR_SUCCESS;
 }
 
-apr_status_t aip_redis_connect(const aip_redis_endpoint_t *endpoint, redisContext **connected,
+/** The endpoint of one connection: secrets may have changed since the last one. */
+static apr_status_t resolve(aip_redis_conf_t *conf, apr_pool_t *pool, aip_error_t *err)
+{
+    const char **members[] = {&conf->host, &conf->port_text, &conf->username, &conf->password,
+                              &conf->server_name};
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        if (*members[i] && !(*members[i] = aip_secret_text(*members[i], pool, err))) {
+            return APR_EGENERAL;
+        }
+    }
+    if (conf->port_text) {
+        if (!aip_port_ok(conf->port_text)) {
+            return FAIL(err, pool, 502, "vectordb_error", "redis: the port is no number");
+        }
+        conf->port = (int)strtol(conf->port_text, NULL, 10);
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t aip_redis_connect(const aip_redis_endpoint_t *written, redisContext **connected,
                                apr_pool_t *pool, aip_error_t *err)
 {
+    aip_redis_endpoint_t resolved = *written, *endpoint = &resolved;
     const aip_redis_conf_t *conf = &endpoint->conf;
+    if (resolve(&endpoint->conf, pool, err) != APR_SUCCESS) {
+        return APR_EGENERAL;
+    }
     apr_interval_time_t limit = apr_time_from_msec(conf->connect_timeout);
     const struct timeval tv = {.tv_sec = (time_t)(limit / APR_USEC_PER_SEC),
                                .tv_usec = (suseconds_t)(limit % APR_USEC_PER_SEC)};
@@ -335,6 +361,9 @@ apr_status_t aip_redis_connect(const aip_redis_endpoint_t *endpoint, redisContex
              conf->connect_timeout);
     } else {
         FAIL(err, pool, 502, "vectordb_unreachable", "redis: cannot connect: %s", c->errstr);
+    }
+    if (err->code && strcmp(err->code, "vectordb_auth") == 0) {
+        (void)aip_secret_refused(written->conf.password);
     }
     redisFree(c);
     return APR_EGENERAL;

@@ -40,8 +40,8 @@ static apr_status_t fail(const char **error, const char *text)
     return APR_EGENERAL;
 }
 
-/* apr_uri_parse() keeps the low bits of any number. */
-static bool port_ok(const char *text)
+
+bool aip_port_ok(const char *text)
 {
     size_t len = strspn(text, "0123456789");
     return len > 0 && len <= 5 && !text[len] && strtol(text, NULL, 10) >= 1 &&
@@ -81,7 +81,7 @@ apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, c
             error,
             "must hold neither a user nor a fragment; credentials have their own directives");
     }
-    if (uri.port_str && !port_ok(uri.port_str)) {
+    if (uri.port_str && !aip_port_ok(uri.port_str)) {
         return fail(error, "must have a port from 1 to 65535");
     }
     bool v6 = strchr(uri.hostname, ':') != NULL;
@@ -216,9 +216,7 @@ bool aip_header_name_ok(const char *name)
     return *name != '\0';
 }
 
-/* A credential in the body is a further member: it must not be one that the gateway writes, nor
- * need escaping. */
-static bool body_name_ok(const char *name)
+bool aip_body_name_ok(const char *name)
 {
     static const char *const owned[] = {"model",          "messages",   "stream",
                                         "stream_options", "max_tokens", "max_completion_tokens",
@@ -248,14 +246,16 @@ static const char *check_auth(const aip_target_fields_t *f, apr_pool_t *pool)
                "set";
     }
     if (f->auth_param_name && f->auth_param_location == AIP_PARAM_BODY &&
-        !body_name_ok(f->auth_param_name)) {
+        f->set[AIP_T_auth_param_name] != AIP_SET_REFERENCE &&
+        !aip_body_name_ok(f->auth_param_name)) {
         return apr_psprintf(
             pool,
             "AIAuthParamName '%s' is no name for a credential in the body; use printable ASCII "
             "and no member that the gateway sets",
             f->auth_param_name);
     }
-    if (f->auth_header_name && !aip_header_name_ok(f->auth_header_name)) {
+    if (f->auth_header_name && f->set[AIP_T_auth_header_name] != AIP_SET_REFERENCE &&
+        !aip_header_name_ok(f->auth_header_name)) {
         return apr_psprintf(pool, "AIAuthHeaderName '%s' is no name for a credential header",
                             f->auth_header_name);
     }

@@ -17,7 +17,7 @@ typedef struct router_key_t {
     const aip_targets_t *targets;
     const char *model, *url, *header_name, *header_value, *param_name, *param_value, *host,
         *username, *password;
-    const char *server_name, *state_dir;
+    const char *port, *server_name, *state_dir;
     apr_int64_t numbers[16];
 } router_key_t;
 
@@ -46,6 +46,7 @@ static void make_key(router_key_t *key, const aip_dir_conf_t *conf)
     key->param_name = f->embeddings_auth_param_name;
     key->param_value = f->embeddings_auth_param_value;
     key->host = f->vectordb_redis_host;
+    key->port = f->vectordb_redis_port;
     key->username = f->vectordb_redis_username;
     key->password = f->vectordb_redis_password;
     key->server_name = f->vectordb_redis_server_name;
@@ -58,7 +59,6 @@ static void make_key(router_key_t *key, const aip_dir_conf_t *conf)
         f->vectordb_strategy,
         f->vectordb_dimensions,
         f->vectordb_distance_metric,
-        f->vectordb_redis_port,
         f->vectordb_redis_database,
         f->vectordb_redis_connect_timeout,
         f->vectordb_redis_send_timeout,

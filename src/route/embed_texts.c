@@ -7,6 +7,7 @@
 
 #include "aip/fetch.h"
 #include "aip/provider.h"
+#include "aip/secret.h"
 
 #include <apr_file_io.h>
 #include <apr_portable.h>
@@ -152,6 +153,38 @@ static apr_file_t *cache_lock(const aip_embed_job_t *job, apr_pool_t *pool)
     return file;
 }
 
+apr_status_t aip_embedder_resolve(const aip_embedder_conf_t *conf, aip_embedder_conf_t *out,
+                                  apr_pool_t *pool, aip_error_t *err)
+{
+    *out = *conf;
+    const char **members[] = {&out->header_name, &out->header_value, &out->param_name,
+                              &out->param_value};
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        if (*members[i] && !(*members[i] = aip_secret_text(*members[i], pool, err))) {
+            return APR_EGENERAL;
+        }
+    }
+    if ((out->header_name &&
+         (!aip_header_name_ok(out->header_name) || !aip_header_value_ok(out->header_value))) ||
+        (out->param_name && out->param_in_body && !aip_body_name_ok(out->param_name))) {
+        return aip_error_set(err, pool, 503, "gateway_error", "secret_unavailable", NULL,
+                             "a credential that the embeddings call needs cannot be used");
+    }
+    return APR_SUCCESS;
+}
+
+bool aip_embedder_refused(const aip_embedder_conf_t *conf)
+{
+    bool header = aip_secret_refused(conf->header_value);
+    return aip_secret_refused(conf->param_value) || header;
+}
+
+void aip_embedder_wait(const aip_embedder_conf_t *conf, apr_time_t end)
+{
+    aip_secret_wait(conf->header_value, end);
+    aip_secret_wait(conf->param_value, end);
+}
+
 /* A credential in the query is no part of conf->url: it must not decide over cache keys. */
 static const char *full_url(const aip_embedder_conf_t *conf, apr_pool_t *pool)
 {
@@ -166,13 +199,17 @@ static const char *full_url(const aip_embedder_conf_t *conf, apr_pool_t *pool)
 static apr_status_t embed_remote(const aip_embed_job_t *job, const int *missing, int n,
                                  float *vectors, apr_pool_t *pool, aip_error_t *err)
 {
-    const aip_embedder_conf_t *e = job->embedder;
-    size_t dims = (size_t)e->dims;
+    aip_embedder_conf_t resolved;
+    const aip_embedder_conf_t *e = &resolved;
+    size_t dims = (size_t)job->embedder->dims;
     aip_span_t *texts = apr_palloc(pool, (apr_size_t)n * sizeof *texts), answer;
     float *batch = apr_palloc(pool, (apr_size_t)n * dims * sizeof *batch);
     const char *headers[] = {"Content-Type: application/json", "Accept: application/json", NULL,
                              NULL};
     int status;
+    if (aip_embedder_resolve(job->embedder, &resolved, pool, err) != APR_SUCCESS) {
+        return APR_EGENERAL;
+    }
     for (int i = 0; i < n; i++) {
         texts[i] = job->texts[missing[i]];
     }
@@ -187,6 +224,9 @@ static apr_status_t embed_remote(const aip_embed_job_t *job, const int *missing,
     apr_status_t rv = aip_fetch(&fetch, &status, &answer, pool, err);
     if (rv != APR_SUCCESS) {
         return rv;
+    }
+    if (status == 401) {
+        (void)aip_embedder_refused(job->embedder);
     }
     if (status != 200) {
         return aip_error_set(err, pool, 502, "gateway_error", "embeddings_status", NULL,

@@ -46,7 +46,7 @@ static bool same(const char *a, const char *b)
 static bool same_redis(const aip_location_fields_t *a, const aip_location_fields_t *b)
 {
     return same(a->vectordb_redis_host, b->vectordb_redis_host) &&
-           a->vectordb_redis_port == b->vectordb_redis_port &&
+           same(a->vectordb_redis_port, b->vectordb_redis_port) &&
            a->vectordb_redis_database == b->vectordb_redis_database &&
            same(a->vectordb_redis_username, b->vectordb_redis_username) &&
            same(a->vectordb_redis_password, b->vectordb_redis_password) &&

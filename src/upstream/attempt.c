@@ -2,6 +2,7 @@
 /* The attempt loop: candidate after candidate until one is committed. What an outcome means is
  * decided in judge.c, what the client gets in the end in last_word.c. */
 #include "aip/state.h"
+#include "credential.h"
 #include "judge.h"
 #include "last_word.h"
 
@@ -21,8 +22,9 @@ static aip_span_t num_json(bool set, aip_number_t number)
     return set ? (aip_span_t){number.json, strlen(number.json)} : (aip_span_t){NULL, 0};
 }
 
-/* With `redacted` as the statistics log may show it: without the credential, whosever it is. */
-static aip_span_t build_body(const aip_request_t *req, const aip_target_t *target, bool redacted)
+/* Without a credential as the statistics log may show it: "***" stands for it, whosever it is. */
+static aip_span_t build_body(const aip_request_t *req, const aip_target_t *target,
+                             const aip_credential_t *credential)
 {
     const aip_target_fields_t *f = &target->f;
     apr_pool_t *pool = req->r->pool;
@@ -37,12 +39,12 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
         .want_usage = aip_sink_wants_usage(req, target),
         .drop_stream_options = target->provider->drop_stream_options,
         .extra_index = target->body_param,
-        .extra_keep = f->auth_allow_override && !redacted,
+        .extra_keep = f->auth_allow_override && credential,
     };
     if (target->body_param >= 0) {
-        const char *value = redacted ? "***" : f->auth_param_value;
-        options.extra_name = (aip_span_t){f->auth_param_name, strlen(f->auth_param_name)};
-        options.extra_value = aip_json_quote((aip_span_t){value, strlen(value)}, pool);
+        options.extra_name = req->extra[target->body_param];
+        options.extra_value =
+            aip_json_quote(credential ? credential->body_value : AIP_SPAN("***"), pool);
     }
     return aip_chat_build(&req->chat, &options, pool);
 }
@@ -93,25 +95,58 @@ static void exchange(aip_request_t *req, const aip_target_t *target,
     aip_backend_close(backend, result->reusable);
 }
 
-static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
-                              aip_sink_state_t *state, aip_http1_result_t *result)
+/* One request to the target; a pooled connection that was dead has sent nothing, and is replaced
+ * once. */
+static void ask(aip_request_t *req, const aip_target_t *target, const aip_credential_t *credential,
+                aip_sink_state_t *state, aip_http1_result_t *result)
 {
-    aip_span_t body = build_body(req, target, false);
-    aip_http1_request_t request = {.head = aip_request_head(req, target, body.len), .body = body};
-    aip_attempt_t *entry = &req->upstream.attempts[req->upstream.n++];
-    apr_time_t start = apr_time_now();
+    aip_span_t body = build_body(req, target, credential);
+    aip_http1_request_t request = {.head = aip_request_head(req, target, credential, body.len),
+                                   .body = body};
     bool reused;
     req->answered = (aip_answered_t){.usage = AIP_USAGE_UNKNOWN};
     req->answered.model = target->f.model_name ? target->f.model_name : req->chat.model;
     req->answered.sent_body = target->f.logging_log_payloads && target->body_param >= 0
-                                  ? build_body(req, target, true)
+                                  ? build_body(req, target, NULL)
                                   : body;
-    aip_state_begin(target);
     exchange(req, target, &request, state, result, &reused);
     if (reused && result->written == 0 && result->received == 0 &&
         aip_outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
-        exchange(req, target, &request, state, result,
-                 &reused); /* the pooled connection was dead: nothing was sent */
+        exchange(req, target, &request, state, result, &reused);
+    }
+    aip_credential_wipe(&request.head);
+}
+
+/* A secret may have been changed in its vault a moment ago: a target that refuses the old one is
+ * asked again with the new one. It has done nothing but to look at the credential. */
+static void ask_twice(aip_request_t *req, const aip_target_t *target, aip_credential_t *credential,
+                      aip_sink_state_t *state, aip_http1_result_t *result)
+{
+    bool renewable = aip_credential_renewable(target, credential);
+    state->hold_401 = renewable;
+    ask(req, target, credential, state, result);
+    if (!renewable || result->status != HTTP_UNAUTHORIZED || !state->withheld ||
+        !aip_credential_renew(req, target, credential)) {
+        return;
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, req->r,
+                  "AIP0211: target %s: refused the credential; asked again with a newer one",
+                  target->name);
+    aip_sink_init(state, req, target, state->withhold, state->kept);
+    ask(req, target, credential, state, result);
+}
+
+static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
+                              aip_sink_state_t *state, aip_http1_result_t *result)
+{
+    aip_attempt_t *entry = &req->upstream.attempts[req->upstream.n++];
+    apr_time_t start = apr_time_now();
+    aip_credential_t credential;
+    aip_error_t err;
+    *result = (aip_http1_result_t){.outcome = AIP_OUTCOME_SECRET};
+    aip_state_begin(target);
+    if (aip_credential_read(req, target, &credential, &err) == APR_SUCCESS) {
+        ask_twice(req, target, &credential, state, result);
     }
     aip_state_end(target);
     *entry = (aip_attempt_t){.target = target,
@@ -201,7 +236,7 @@ int aip_upstream_run(aip_request_t *req, aip_error_t *err)
             kept = held; /* another one cannot be replayed, and does not replace it */
         }
         aip_learn(&state, &result, withheld ? &held : NULL, entry, probe);
-        if (state.committed || state.failed || !aip_may_move_on(req, &result)) {
+        if (state.committed || state.failed || !aip_may_move_on(req, &state, &result)) {
             break;
         }
     }

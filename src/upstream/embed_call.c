@@ -2,7 +2,9 @@
 /* The embeddings call on the request path: the same pooled exchange as for targets, so that
  * connections are kept and a client that leaves ends it. No header of the client goes along, unless
  * allow_override asks for its credential. */
-#include "aip/upstream.h"
+#include "credential.h"
+
+#include "aip/embed_texts.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -54,6 +56,7 @@ static aip_sink_e on_wait(void *ctx)
     return AIP_SINK_CONTINUE;
 }
 
+/* @param conf  with its references resolved */
 static aip_span_t head(const aip_request_t *req, const aip_embedder_conf_t *conf,
                        const aip_endpoint_t *endpoint, apr_size_t body_len)
 {
@@ -104,37 +107,75 @@ static apr_status_t failed(const aip_request_t *req, const aip_http1_result_t *r
         NULL, "the embeddings provider did not answer: %s", aip_outcome_name(result->outcome));
 }
 
+/* One call with a resolved credential. An embedding is cheap and has no side effect: a dead pooled
+ * connection is replaced once. */
+static void ask(aip_request_t *req, const aip_embedder_conf_t *conf, const aip_endpoint_t *endpoint,
+                aip_span_t text, apr_time_t deadline, answer_t *answer, aip_http1_result_t *result)
+{
+    apr_pool_t *pool = req->r->pool;
+    aip_span_t body = aip_router_request(conf, &text, 1, pool);
+    aip_http1_request_t request = {.head = head(req, conf, endpoint, body.len), .body = body};
+    aip_http1_limits_t limits = {
+        .write_timeout = conf->timeout, .read_timeout = conf->timeout, .deadline = deadline};
+    *answer = (answer_t){.pool = pool};
+    aip_http1_sink_t sink = {
+        .ctx = answer, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
+    *result = (aip_http1_result_t){0};
+    for (int tries = 0; tries < 2; tries++) {
+        aip_backend_t *backend = aip_backend_open(req->r, endpoint, deadline, &result->outcome);
+        if (!backend) {
+            break;
+        }
+        bool reused = aip_backend_reused(backend);
+        aip_http1_exchange(aip_backend_conn(backend), &request, &limits, &sink, result, pool);
+        aip_backend_close(backend, result->reusable);
+        if (result->outcome != AIP_OUTCOME_DROP || !reused) {
+            break;
+        }
+    }
+    aip_credential_wipe(&request.head);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* After a 401: whether the vault knows another credential by now. */
+static bool renew(const aip_embedder_conf_t *written, aip_embedder_conf_t *conf, apr_time_t end,
+                  apr_pool_t *pool)
+{
+    aip_embedder_conf_t fresh;
+    aip_error_t err = {0};
+    if (aip_embedder_refused(written)) {
+        aip_embedder_wait(written, end);
+    }
+    if (aip_embedder_resolve(written, &fresh, pool, &err) != APR_SUCCESS ||
+        (same_text(fresh.header_value, conf->header_value) &&
+         same_text(fresh.param_value, conf->param_value))) {
+        return false;
+    }
+    *conf = fresh;
+    return true;
+}
+
 apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router,
                             const aip_endpoint_t *endpoint, aip_span_t text, float *vector,
                             aip_error_t *err)
 {
     apr_pool_t *pool = req->r->pool;
-    const aip_embedder_conf_t *conf = &aip_router_conf(router)->embedder;
-    aip_span_t body = aip_router_request(conf, &text, 1, pool);
-    aip_http1_request_t request = {.head = head(req, conf, endpoint, body.len), .body = body};
-    aip_http1_limits_t limits = {.write_timeout = conf->timeout,
-                                 .read_timeout = conf->timeout,
-                                 .deadline = apr_time_now() + conf->timeout};
-    if (req->deadline && req->deadline < limits.deadline) {
-        limits.deadline = req->deadline;
+    const aip_embedder_conf_t *written = &aip_router_conf(router)->embedder;
+    aip_embedder_conf_t conf;
+    apr_time_t deadline = apr_time_now() + written->timeout;
+    answer_t answer;
+    aip_http1_result_t result;
+    if (aip_embedder_resolve(written, &conf, pool, err) != APR_SUCCESS) {
+        return APR_EGENERAL;
     }
-    answer_t answer = {.pool = pool};
-    aip_http1_sink_t sink = {
-        .ctx = &answer, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
-    aip_http1_result_t result = {0};
-    /* An embedding is cheap and has no side effect: a dead pooled connection is replaced once. */
-    for (int tries = 0; tries < 2; tries++) {
-        aip_backend_t *backend =
-            aip_backend_open(req->r, endpoint, limits.deadline, &result.outcome);
-        if (!backend) {
-            break;
-        }
-        bool reused = aip_backend_reused(backend);
-        aip_http1_exchange(aip_backend_conn(backend), &request, &limits, &sink, &result, pool);
-        aip_backend_close(backend, result.reusable);
-        if (result.outcome != AIP_OUTCOME_DROP || !reused) {
-            break;
-        }
+    deadline = req->deadline && req->deadline < deadline ? req->deadline : deadline;
+    ask(req, &conf, endpoint, text, deadline, &answer, &result);
+    if (answer.status == HTTP_UNAUTHORIZED && renew(written, &conf, deadline, pool)) {
+        ask(req, &conf, endpoint, text, deadline, &answer, &result);
     }
     if (result.outcome != AIP_OUTCOME_OK || answer.status != 200) {
         return failed(req, &result, &answer, err);

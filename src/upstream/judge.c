@@ -34,16 +34,21 @@ unsigned aip_outcome_criterion(aip_outcome_e outcome)
     case AIP_OUTCOME_CLIENT_GONE:
     case AIP_OUTCOME_WITHHELD:
     case AIP_OUTCOME_STOPPED:
+    case AIP_OUTCOME_SECRET:
         break;
     }
     return 0;
 }
 
-bool aip_may_move_on(const aip_request_t *req, const aip_http1_result_t *result)
+bool aip_may_move_on(const aip_request_t *req, const aip_sink_state_t *state,
+                     const aip_http1_result_t *result)
 {
     unsigned criteria = req->conf->f.balancer_failover_criteria;
+    if (result->outcome == AIP_OUTCOME_SECRET) {
+        return true; /* nothing was sent, and another target may have a credential */
+    }
     if (result->outcome == AIP_OUTCOME_WITHHELD) {
-        return true;
+        return !state->refused;
     }
     if (!(aip_outcome_criterion(result->outcome) & criteria)) {
         return false;
@@ -177,7 +182,8 @@ void aip_learn(const aip_sink_state_t *state, const aip_http1_result_t *result,
                const aip_kept_t *kept, aip_attempt_t *attempt, bool probe)
 {
     apr_time_t now = apr_time_now();
-    bool gone = result->outcome == AIP_OUTCOME_CLIENT_GONE || state->failed;
+    bool gone = result->outcome == AIP_OUTCOME_CLIENT_GONE || state->failed ||
+                result->outcome == AIP_OUTCOME_SECRET; /* it says nothing of the target */
     bool admitted = state->req->upstream.n <= state->req->candidates.healthy;
     if (gone && probe && admitted) {
         aip_health_forget_probe(state->target->state, now);

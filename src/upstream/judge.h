@@ -10,7 +10,8 @@
 unsigned aip_outcome_criterion(aip_outcome_e outcome);
 
 /** Whether the next candidate may be tried after this one. */
-bool aip_may_move_on(const aip_request_t *req, const aip_http1_result_t *result);
+bool aip_may_move_on(const aip_request_t *req, const aip_sink_state_t *state,
+                     const aip_http1_result_t *result);
 
 /**
  * Tells the target's shared state how an attempt went: breaker, cool-down, usage, latency.

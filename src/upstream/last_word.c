@@ -38,14 +38,29 @@ static int out_of_time(const aip_request_t *req, aip_error_t *err)
     return DECLINED;
 }
 
+static int no_secret(const aip_request_t *req, const aip_target_t *target, aip_error_t *err)
+{
+    aip_error_set(err, req->r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error",
+                  "secret_unavailable", NULL,
+                  "a credential that this request needs cannot be read at the moment");
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
+                  "AIP0209: target %s was not asked: a secret of its credential has no value",
+                  target->name);
+    return DECLINED;
+}
+
 /* What the client is told when no target answered. */
-static int no_answer(const aip_request_t *req, const aip_http1_result_t *result, aip_error_t *err)
+static int no_answer(const aip_request_t *req, const aip_sink_state_t *state,
+                     const aip_http1_result_t *result, aip_error_t *err)
 {
     const aip_attempt_t *last = &req->upstream.attempts[req->upstream.n - 1];
+    if (last->outcome == AIP_OUTCOME_SECRET) {
+        return no_secret(req, last->target, err);
+    }
     bool timeout = aip_outcome_criterion(last->outcome) == AIP_CRITERION_TIMEOUT ||
                    last->outcome == AIP_OUTCOME_TOTAL_TIMEOUT;
     bool sent = result->written > 0 && aip_outcome_criterion(last->outcome) &&
-                !aip_may_move_on(req, result);
+                !aip_may_move_on(req, state, result);
     aip_error_set(err, req->r->pool, timeout ? HTTP_GATEWAY_TIME_OUT : HTTP_BAD_GATEWAY,
                   "upstream_error", timeout ? "upstream_timeout" : "upstream_unreachable", NULL,
                   "no target answered; the last of %d: %s", req->upstream.n,
@@ -94,5 +109,5 @@ int aip_last_word(aip_request_t *req, aip_sink_state_t *state, const aip_http1_r
         aip_sink_replay(req, kept);
         return OK;
     }
-    return state ? no_answer(req, result, err) : out_of_time(req, err);
+    return state ? no_answer(req, state, result, err) : out_of_time(req, err);
 }

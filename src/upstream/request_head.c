@@ -1,51 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Builds the head of an upstream request. Nothing of the client's head is forwarded but a short
- * list of fields that concern the request itself, and the client's own credential where
- * allow_override says so. */
-#include "aip/upstream.h"
+ * list of fields that concern the request itself. */
+#include "credential.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
 
 static const char *const forwarded[] = {"OpenAI-Beta",  "Idempotency-Key", "X-Client-Request-Id",
                                         "X-Request-Id", "traceparent",     "tracestate"};
-static const char *const client_credentials[] = {"Authorization", "Api-Key", "X-Api-Key"};
-
-/* The raw value of a query parameter of the client, or NULL. */
-static const char *client_param(const request_rec *r, const char *name, apr_pool_t *pool)
-{
-    apr_size_t len = strlen(name);
-    for (const char *p = r->args; p && *p;
-         p = ap_strchr_c(p, '&') ? ap_strchr_c(p, '&') + 1 : NULL) {
-        if (strncmp(p, name, len) == 0 && p[len] == '=') {
-            const char *value = p + len + 1, *end = ap_strchr_c(value, '&');
-            return end ? apr_pstrmemdup(pool, value, (apr_size_t)(end - value)) : value;
-        }
-    }
-    return NULL;
-}
-
 static const char *join_query(const char *query, const char *name, const char *raw,
                               apr_pool_t *pool)
 {
     return apr_pstrcat(pool, query ? query : "", query ? "&" : "", name, "=", raw, NULL);
 }
 
-static const char *query_of(const aip_request_t *req, const aip_target_t *target)
+static const char *query_of(const aip_request_t *req, const aip_target_t *target,
+                            const aip_credential_t *credential)
 {
     apr_pool_t *pool = req->r->pool;
     const aip_target_fields_t *f = &target->f;
     const char *query = target->endpoint->url.query, *raw;
     if (target->provider->api_version && !(query && ap_strstr_c(query, "api-version="))) {
-        raw = client_param(req->r, "api-version", pool);
+        raw = aip_client_param(req, "api-version");
         query = join_query(query, "api-version",
                            raw ? raw : aip_url_encode(f->azure_api_version, pool), pool);
     }
-    if (f->auth_param_name && f->auth_param_location == AIP_PARAM_QUERY) {
-        const char *name = aip_url_encode(f->auth_param_name, pool);
-        raw = f->auth_allow_override ? client_param(req->r, name, pool) : NULL;
-        query =
-            join_query(query, name, raw ? raw : aip_url_encode(f->auth_param_value, pool), pool);
+    if (credential->param) {
+        query = apr_pstrcat(pool, query ? query : "", query ? "&" : "", credential->param, NULL);
     }
     return query;
 }
@@ -58,34 +39,14 @@ static const char *add_field(const char *fields, const char *name, const char *v
                : fields;
 }
 
-static const char *credential(const aip_request_t *req, const aip_target_t *target)
-{
-    const request_rec *r = req->r;
-    const aip_target_fields_t *f = &target->f;
-    const char *fields = "";
-    if (f->auth_header_name) {
-        const char *own =
-            f->auth_allow_override ? apr_table_get(r->headers_in, f->auth_header_name) : NULL;
-        return add_field("", f->auth_header_name, own ? own : f->auth_header_value, r->pool);
-    }
-    for (size_t i = 0;
-         f->auth_allow_override && i < sizeof client_credentials / sizeof *client_credentials;
-         i++) {
-        fields = add_field(fields, client_credentials[i],
-                           apr_table_get(r->headers_in, client_credentials[i]), r->pool);
-    }
-    return fields;
-}
-
 aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target,
-                            apr_size_t body_len)
+                            const aip_credential_t *credential, apr_size_t body_len)
 {
     const request_rec *r = req->r;
     const aip_url_t *url = &target->endpoint->url;
-    const char *query = query_of(req, target), *fields = credential(req, target);
+    const char *query = query_of(req, target, credential), *fields = credential->fields;
     for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
-        if (!target->f.auth_header_name ||
-            strcasecmp(forwarded[i], target->f.auth_header_name) != 0) {
+        if (!credential->header_name || strcasecmp(forwarded[i], credential->header_name) != 0) {
             fields = add_field(fields, forwarded[i], apr_table_get(r->headers_in, forwarded[i]),
                                r->pool);
         }

@@ -23,6 +23,8 @@ typedef struct aip_sink_state_t {
         withhold; /**< criteria (http_* bits) whose status is kept back; 0 for the last candidate */
     const aip_http1_response_t *response;
     aip_kept_t *kept;
+    bool hold_401; /**< a 401 is kept back: there may be a newer credential */
+    bool refused;  /**< that has happened */
     bool withheld, committed, sse, failed; /**< failed: the client is gone */
     bool judged;      /**< a stream has brought content, its end, or an error */
     bool error_event; /**< a stream brought an error */
@@ -33,8 +35,8 @@ typedef struct aip_sink_state_t {
     apr_size_t content_bytes; /**< of the text that was read, as it is spelled in JSON */
     apr_interval_time_t idle; /**< AITimeoutIdle, 0: off */
     apr_time_t idle_until;    /**< see aip_http1_limits_t */
-    apr_time_t hold_until;    /**< when another answer than a stream passes though it is not whole */
-    char *copy;               /**< what observe/ reads afterwards */
+    apr_time_t hold_until; /**< when another answer than a stream passes though it is not whole */
+    char *copy;            /**< what observe/ reads afterwards */
     apr_size_t copied, copy_room;
 } aip_sink_state_t;
 

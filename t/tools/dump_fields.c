@@ -13,41 +13,45 @@
 
 /** Rows whose directive begins with `prefix` and which no earlier group took. */
 typedef struct group_t {
-    bool target;
+    aip_place_e place;
     const char *prefix, *anchor, *title, *text;
 } group_t;
 
 /* Longer prefixes stand before shorter ones of the same table. */
 static const group_t groups[] = {
-    {false, "AIBalancer", "balancing", "Balancing and failover",
+    {AIP_IN_LOCATION, "AIBalancer", "balancing", "Balancing and failover",
      "In which order targets are tried, and when the next one is."},
-    {false, "AIEmbeddings", "embeddings", "Embeddings", "How the prompt becomes a vector."},
-    {false, "AIVectordb", "vector-store", "Vector store",
+    {AIP_IN_LOCATION, "AIEmbeddings", "embeddings", "Embeddings",
+     "How the prompt becomes a vector."},
+    {AIP_IN_LOCATION, "AIVectordb", "vector-store", "Vector store",
      "Where the vectors of the descriptions are searched, and how near a prompt must be."},
-    {false, "AIRoute", "routing", "Routing by meaning",
+    {AIP_IN_LOCATION, "AIRoute", "routing", "Routing by meaning",
      "Which text is compared, and what happens when it cannot be."},
-    {false, "AISta", "state-and-statistics", "State and statistics",
+    {AIP_IN_LOCATION, "AISta", "state-and-statistics", "State and statistics",
      "What the gateway keeps in files and writes to logs."},
-    {false, "AI", "gateway", "The gateway", "What a gateway section accepts and answers."},
-    {true, "AIAuth", "target-credential", "Credential of a target",
+    {AIP_IN_LOCATION, "AI", "gateway", "The gateway",
+     "What a gateway section accepts and answers."},
+    {AIP_IN_TARGET, "AIAuth", "target-credential", "Credential of a target",
      "Written into the request to the target and nowhere else."},
-    {true, "AILogging", "target-logging", "Logging of a target",
+    {AIP_IN_TARGET, "AILogging", "target-logging", "Logging of a target",
      "What is written to AIStatisticsLog."},
-    {true, "AIModelOptions", "target-options", "Model options of a target",
+    {AIP_IN_TARGET, "AIModelOptions", "target-options", "Model options of a target",
      "Values that win over the client's, and where the model is served."},
-    {true, "AI", "target", "Target", "What the target serves and what it is for."},
+    {AIP_IN_TARGET, "AI", "target", "Target", "What the target serves and what it is for."},
+    {AIP_IN_VAULT, "AIVault", "vault", "Vault",
+     "Where the secrets of references that name it are, and how long they are kept."},
 };
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 
 /* The order in which documents show the groups. */
-static const int shown[N_GROUPS] = {5, 0, 1, 2, 3, 4, 9, 6, 7, 8};
+static const int shown[N_GROUPS] = {5, 0, 1, 2, 3, 4, 9, 6, 7, 8, 10};
 
 static apr_pool_t *pool;
 
 static int group_of(const aip_field_t *row)
 {
     for (int g = 0; g < N_GROUPS; g++) {
-        if (groups[g].target == row->target &&
+        if (groups[g].place == row->place &&
             strncmp(row->directive, groups[g].prefix, strlen(groups[g].prefix)) == 0) {
             return g;
         }
@@ -61,8 +65,12 @@ static const aip_field_t *row_at(int i)
     if (i < AIP_LOCATION_COUNT) {
         return &aip_location_table[i];
     }
-    return i < AIP_LOCATION_COUNT + AIP_TARGET_COUNT ? &aip_target_table[i - AIP_LOCATION_COUNT]
-                                                     : NULL;
+    i -= AIP_LOCATION_COUNT;
+    if (i < AIP_TARGET_COUNT) {
+        return &aip_target_table[i];
+    }
+    i -= AIP_TARGET_COUNT;
+    return i < AIP_VAULT_COUNT ? &aip_vault_table[i] : NULL;
 }
 
 static const char *type_name(const aip_field_t *row)
@@ -71,6 +79,7 @@ static const char *type_name(const aip_field_t *row)
     case AIP_KIND_FLAG:
         return "boolean";
     case AIP_KIND_INT:
+    case AIP_KIND_PORT:
         return "integer";
     case AIP_KIND_NUM:
         return "number";
@@ -122,6 +131,7 @@ static const char *syntax(const aip_field_t *row)
         return "On|Off";
     case AIP_KIND_INT:
     case AIP_KIND_NUM:
+    case AIP_KIND_PORT:
         return "number";
     case AIP_KIND_STR:
         return row->flags & AIP_F_SECRET ? "secret" : "value";
@@ -139,13 +149,19 @@ static const char *syntax(const aip_field_t *row)
     return "";
 }
 
+static const char *place_name(const aip_field_t *row)
+{
+    static const char *const places[] = {
+        [AIP_IN_LOCATION] = "location", [AIP_IN_TARGET] = "target", [AIP_IN_VAULT] = "vault"};
+    return places[row->place];
+}
+
 static void names(void)
 {
     const aip_field_t *row;
     for (int i = 0; (row = row_at(i)) != NULL; i++) {
-        printf("%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", row->directive, row->field,
-               row->target ? "target" : "location", type_name(row),
-               row->default_text ? row->default_text : "", range(row),
+        printf("%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", row->directive, row->field, place_name(row),
+               type_name(row), row->default_text ? row->default_text : "", range(row),
                row->flags & AIP_F_VAULT ? "V" : "", row->flags & AIP_F_SECRET ? "E" : "");
     }
 }
@@ -171,7 +187,7 @@ static void wrap(const char *indent, const char *text)
 
 static void conf_row(const aip_field_t *row)
 {
-    const char *indent = row->target ? "    " : "";
+    const char *indent = row->place == AIP_IN_LOCATION ? "" : "    ";
     const char *facts =
         apr_pstrcat(pool, "Default: ", row->default_text ? row->default_text : "unset", ".", NULL);
     if (*range(row)) {
@@ -181,14 +197,28 @@ static void conf_row(const aip_field_t *row)
         facts = apr_pstrcat(pool, facts, lead, range(row), ".", NULL);
     }
     if (row->flags & AIP_F_VAULT) {
-        facts =
-            apr_pstrcat(pool, facts, " Takes {vault://env/NAME} and {vault://file/path}.", NULL);
+        facts = apr_pstrcat(pool, facts, " Takes {vault://...}, see docs/secrets.md.", NULL);
     }
     putchar('\n');
     wrap(indent, row->help);
     wrap(indent, facts);
     const char *value = row->default_text ? row->default_text : syntax(row);
     printf("#%s%s %s\n", indent, row->directive, value);
+}
+
+/* The line that opens a section of directives, and the one that closes the section before. */
+static void conf_section(aip_place_e place)
+{
+    if (place == AIP_IN_TARGET) {
+        puts("\n#\n# One model endpoint; the name is unique in its section. SSLProxy* directives "
+             "are "
+             "legal inside.\n#\n#<AITarget name>");
+    } else if (place == AIP_IN_VAULT) {
+        puts(
+            "\n#</AITarget>\n\n#\n# Where references of the form {vault://prefix/...} find their "
+            "secrets; legal in the server\n# config and <VirtualHost>. The vaults env and file are "
+            "there without a section.\n#\n#<AIVault prefix>");
+    }
 }
 
 static void conf(void)
@@ -207,20 +237,18 @@ static void conf(void)
     for (int s = 0; s < N_GROUPS; s++) {
         const group_t *group = &groups[shown[s]];
         const aip_field_t *row;
-        if (group->target && !groups[shown[s - 1]].target) {
-            puts("\n#\n# One model endpoint; the name is unique in its section. SSLProxy* "
-                 "directives are legal inside.\n#\n"
-                 "#<AITarget name>");
+        if (group->place != groups[shown[s ? s - 1 : 0]].place) {
+            conf_section(group->place);
         }
         printf("\n# ---- %s ----\n", group->title);
-        wrap(group->target ? "    " : "", group->text);
+        wrap(group->place == AIP_IN_LOCATION ? "" : "    ", group->text);
         for (int i = 0; (row = row_at(i)) != NULL; i++) {
             if (group_of(row) == shown[s]) {
                 conf_row(row);
             }
         }
     }
-    puts("\n#</AITarget>");
+    puts("\n#</AIVault>");
 }
 
 static const char *anchor(const char *directive)
@@ -257,6 +285,24 @@ static void directive_row(const aip_field_t *row)
            strcmp(row->field, "-") == 0 ? "extension" : code(row->field), cell(help));
 }
 
+static void section_heading(aip_place_e place)
+{
+    if (place == AIP_IN_TARGET) {
+        puts("\n## <a id=\"aitarget\"></a>`<AITarget name> ... </AITarget>`\n");
+        puts("One model endpoint. The name (letters, digits, `-`, `_`, `.`) is unique in its "
+             "section, the order of the\n"
+             "targets is kept. The directives below are legal inside only; `SSLProxy*` is "
+             "legal inside too and holds for\n"
+             "this target alone.");
+    } else if (place == AIP_IN_VAULT) {
+        puts("\n## <a id=\"aivault\"></a>`<AIVault prefix> ... </AIVault>`\n");
+        puts("Where references `{vault://prefix/...}` find their secrets; legal in the server "
+             "config "
+             "and `<VirtualHost>`. The\n"
+             "vaults `env` and `file` are there without a section. See [secrets.md](secrets.md).");
+    }
+}
+
 static void directives(void)
 {
     puts("# Directives\n");
@@ -273,13 +319,8 @@ static void directives(void)
     for (int s = 0; s < N_GROUPS; s++) {
         const group_t *group = &groups[shown[s]];
         const aip_field_t *row;
-        if (group->target && !groups[shown[s - 1]].target) {
-            puts("\n## <a id=\"aitarget\"></a>`<AITarget name> ... </AITarget>`\n");
-            puts("One model endpoint. The name (letters, digits, `-`, `_`, `.`) is unique in its "
-                 "section, the order of the\n"
-                 "targets is kept. The directives below are legal inside only; `SSLProxy*` is "
-                 "legal inside too and holds for\n"
-                 "this target alone.");
+        if (group->place != groups[shown[s ? s - 1 : 0]].place) {
+            section_heading(group->place);
         }
         printf("\n## <a id=\"%s\"></a>%s\n\n%s\n\n", group->anchor, group->title, group->text);
         puts("| Directive | Default | Values | Field | Meaning |\n| --- | --- | --- | --- | --- |");
@@ -297,7 +338,10 @@ static void field_rows(bool extensions)
     for (int i = 0; (row = row_at(i)) != NULL; i++) {
         if ((strcmp(row->field, "-") == 0) == extensions) {
             printf("| %s | [`%s`](directives.md#%s) | %s | %s |\n",
-                   extensions ? (row->target ? "`<AITarget>`" : "gateway") : code(row->field),
+                   extensions ? (row->place == AIP_IN_TARGET  ? "`<AITarget>`"
+                                 : row->place == AIP_IN_VAULT ? "`<AIVault>`"
+                                                              : "gateway")
+                              : code(row->field),
                    row->directive, anchor(row->directive), type_name(row),
                    row->default_text ? code(row->default_text) : "unset");
         }

@@ -11,22 +11,27 @@
 
 Suite *fields_suite(void);
 
-#define N_ROWS (AIP_LOCATION_COUNT + AIP_TARGET_COUNT)
+#define N_ROWS (AIP_LOCATION_COUNT + AIP_TARGET_COUNT + AIP_VAULT_COUNT)
 
 static aip_location_fields_t location;
 static aip_target_fields_t target;
+static aip_vault_fields_t vault;
 
 static void setup(void)
 {
     pool_setup();
+    aip_vault_defaults(&vault, pool);
     aip_location_defaults(&location, pool);
     aip_target_defaults(&target, pool);
 }
 
 static const aip_field_t *row_at(int i)
 {
-    return i < AIP_LOCATION_COUNT ? &aip_location_table[i]
-                                  : &aip_target_table[i - AIP_LOCATION_COUNT];
+    if (i < AIP_LOCATION_COUNT) {
+        return &aip_location_table[i];
+    }
+    i -= AIP_LOCATION_COUNT;
+    return i < AIP_TARGET_COUNT ? &aip_target_table[i] : &aip_vault_table[i - AIP_TARGET_COUNT];
 }
 
 static const aip_field_t *row_of(const char *directive)
@@ -42,7 +47,9 @@ static const aip_field_t *row_of(const char *directive)
 
 static void *fields_of(const aip_field_t *row)
 {
-    return row->target ? (void *)&target : (void *)&location;
+    void *const all[] = {
+        [AIP_IN_LOCATION] = &location, [AIP_IN_TARGET] = &target, [AIP_IN_VAULT] = &vault};
+    return all[row->place];
 }
 
 static const void *member(const aip_field_t *row, const void *fields)
@@ -52,7 +59,9 @@ static const void *member(const aip_field_t *row, const void *fields)
 
 static bool is_set(const aip_field_t *row)
 {
-    return row->target ? target.set[row->index] : location.set[row->index];
+    const unsigned char *const all[] = {
+        [AIP_IN_LOCATION] = location.set, [AIP_IN_TARGET] = target.set, [AIP_IN_VAULT] = vault.set};
+    return all[row->place][row->index];
 }
 
 /* Arguments are separated by '|', "" is one empty argument, NULL is none. */
@@ -91,6 +100,7 @@ static const char *shown(const aip_field_t *row, const void *fields)
         return n->json ? apr_psprintf(pool, "%s=%.6f", n->json, n->value) : "unset";
     }
     case AIP_KIND_STR:
+    case AIP_KIND_PORT:
         return *(const char *const *)at ? *(const char *const *)at : "unset";
     case AIP_KIND_SET:
         return apr_psprintf(pool, "0x%x", *(const unsigned *)at);
@@ -120,13 +130,17 @@ START_TEST(table_is_consistent)
                                    sizeof(unsigned),
                                    sizeof(void *),
                                    sizeof(aip_prompt_rule_t),
-                                   sizeof(aip_sticky_rule_t)};
+                                   sizeof(aip_sticky_rule_t),
+                                   sizeof(char *)};
+    static const size_t rooms[] = {[AIP_IN_LOCATION] = offsetof(aip_location_fields_t, set),
+                                   [AIP_IN_TARGET] = offsetof(aip_target_fields_t, set),
+                                   [AIP_IN_VAULT] = offsetof(aip_vault_fields_t, set)};
+    static const int firsts[] = {[AIP_IN_TARGET] = AIP_LOCATION_COUNT,
+                                 [AIP_IN_VAULT] = AIP_LOCATION_COUNT + AIP_TARGET_COUNT};
     for (int i = 0; i < N_ROWS; i++) {
         const aip_field_t *row = row_at(i);
-        size_t room =
-            row->target ? offsetof(aip_target_fields_t, set) : offsetof(aip_location_fields_t, set);
-        ck_assert_int_eq(row->target, i >= AIP_LOCATION_COUNT);
-        ck_assert_int_eq(row->index, row->target ? i - AIP_LOCATION_COUNT : i);
+        size_t room = rooms[row->place];
+        ck_assert_int_eq(row->index, i - firsts[row->place]);
         ck_assert_uint_eq(row->size, sizes[row->kind]);
         ck_assert_uint_le(row->offset + row->size, room);
         ck_assert_msg(row->help && strlen(row->help) > 4 && row->help[strlen(row->help) - 1] == '.',
@@ -134,8 +148,8 @@ START_TEST(table_is_consistent)
         ck_assert_msg((row->kind == AIP_KIND_ENUM || row->kind == AIP_KIND_SET) ==
                           (row->words != NULL),
                       "%s", row->directive);
-        ck_assert_msg((row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM) ==
-                          (row->low < row->high),
+        ck_assert_msg((row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM ||
+                       row->kind == AIP_KIND_PORT) == (row->low < row->high),
                       "%s", row->directive);
         ck_assert_msg(!(row->flags & AIP_F_SECRET) || row->flags & AIP_F_VAULT, "%s",
                       row->directive);
@@ -144,7 +158,7 @@ START_TEST(table_is_consistent)
             ck_assert_str_ne(row->directive, other->directive);
             ck_assert_msg(strcmp(row->field, "-") == 0 || strcmp(row->field, other->field) != 0,
                           "%s", row->field);
-            ck_assert_msg(row->target != other->target ||
+            ck_assert_msg(row->place != other->place ||
                               row->offset >= other->offset + other->size ||
                               other->offset >= row->offset + row->size,
                           "%s and %s overlap", row->directive, other->directive);
@@ -158,9 +172,13 @@ START_TEST(defaults)
 {
     aip_location_fields_t blank_location = {0};
     aip_target_fields_t blank_target = {0};
+    aip_vault_fields_t blank_vault = {0};
+    void *const blanks[] = {[AIP_IN_LOCATION] = &blank_location,
+                            [AIP_IN_TARGET] = &blank_target,
+                            [AIP_IN_VAULT] = &blank_vault};
     for (int i = 0; i < N_ROWS; i++) {
         const aip_field_t *row = row_at(i);
-        void *blank = row->target ? (void *)&blank_target : (void *)&blank_location;
+        void *blank = blanks[row->place];
         const char *before = shown(row, fields_of(row));
         ck_assert_msg(!is_set(row), "%s", row->directive);
         if (!row->default_text) {
@@ -292,16 +310,22 @@ static const struct {
     {"AIRouteExample", "one", "one", {0}},
     {"AIRouteExample", "", NULL, {"AIRouteExample: the value must not be empty"}},
     {"AIRouteExample", "one|two", NULL, {"takes one argument; put quotes around it"}},
-    {"AIAuthHeaderValue", "Bearer {vault://env/AIP_T_FIELD}", "Bearer s3cret", {0}},
     {"AIAuthHeaderValue",
-     "{vault://env/AIP_T_NONE}",
+     "Bearer {vault://env/AIP_T_FIELD}",
+     "Bearer {vault://env/AIP_T_FIELD}",
+     {0}},
+    {"AIAuthHeaderValue",
+     "{vault://env/AIP_T_NONE",
      NULL,
-     {"AIAuthHeaderValue: {vault://env/AIP_T_NONE}"}},
-    {"AIVectordbRedisPort", "{vault://env/AIP_T_PORT}", "6380", {0}},
-    {"AIVectordbRedisPort",
-     "{vault://env/AIP_T_FIELD}",
-     NULL,
-     {"AIVectordbRedisPort", "whole number"}},
+     {"AIAuthHeaderValue: a vault reference must look like"}},
+    {"AIVectordbRedisPort", "{vault://env/AIP_T_PORT}", "{vault://env/AIP_T_PORT}", {0}},
+    {"AIVectordbRedisPort", "6380", "6380", {0}},
+    {"AIVectordbRedisPort", "65536", NULL, {"AIVectordbRedisPort", "whole number"}},
+    {"AIVectordbRedisPort", "6380x", NULL, {"AIVectordbRedisPort", "whole number"}},
+    {"AIVaultKv", "v2", "1", {0}},
+    {"AIVaultKv", "v3", NULL, {"AIVaultKv: 'v3'", "one of v1 v2"}},
+    {"AIVaultTtl", "-1", NULL, {"AIVaultTtl: '-1'"}},
+    {"AIVaultToken", "{vault://env/AIP_T_FIELD}", "{vault://env/AIP_T_FIELD}", {0}},
     {"AIVectordbThreshold", "0.8", "0.8=0.800000", {0}},
     {"AIVectordbThreshold", "0", "0=0.000000", {0}},
 };
@@ -311,7 +335,10 @@ static const char *read_back(const aip_field_t *row)
 {
     aip_location_fields_t l;
     aip_target_fields_t t;
-    void *fields = row->target ? (void *)&t : (void *)&l;
+    aip_vault_fields_t v;
+    void *const all[] = {[AIP_IN_LOCATION] = &l, [AIP_IN_TARGET] = &t, [AIP_IN_VAULT] = &v};
+    void *fields = all[row->place];
+    aip_vault_defaults(&v, pool);
     aip_location_defaults(&l, pool);
     aip_target_defaults(&t, pool);
     const apr_array_header_t *words = aip_field_text(row, fields_of(row), pool);
@@ -485,6 +512,7 @@ static const char *sample(const aip_field_t *row, int which)
         return which ? "On" : "Off";
     case AIP_KIND_INT:
     case AIP_KIND_NUM:
+    case AIP_KIND_PORT:
         return apr_psprintf(pool, "%.0f", which ? row->low + 1 : row->low);
     case AIP_KIND_STR:
     case AIP_KIND_LIST:

@@ -24,6 +24,7 @@ static void setup(void)
     dir = apr_pstrdup(pool, "/tmp/aip-secret.XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     setenv("AIP_T_KEY", SECRET, 1);
+    setenv("AIP_T_KEY_PREVIOUS", "before", 1);
     setenv("AIP_T_OTHER_KEY", "other", 1);
     setenv("aip_t_lower", "lower", 1);
     setenv("AIP_T_EMPTY", "", 1);
@@ -48,6 +49,31 @@ static const char *file_of(const char *name, const char *data, size_t len)
     ck_assert_uint_eq(fwrite(data, 1, len, f), len);
     ck_assert_int_eq(fclose(f), 0);
     return path;
+}
+
+static const aip_vault_t *no_section(void *baton, const char *name)
+{
+    (void)baton, (void)name;
+    return NULL;
+}
+
+/* What a request would get for a value of the configuration. @return NULL: `error` says why */
+static const char *resolve(const char *value, const char **error)
+{
+    static unsigned char key[32];
+    const char *local;
+    aip_secrets_t *store = aip_secrets_create(pool);
+    *error = aip_secrets_bind(store, value, no_section, NULL, &local);
+    if (*error) {
+        return NULL;
+    }
+    for (int i = 0; i < aip_secrets_count(store); i++) {
+        aip_secrets_attach(store, i, apr_pcalloc(pool, aip_secret_slot_size()));
+    }
+    aip_secrets_ready(store, key, (aip_log_t){0});
+    (void)aip_secrets_refresh(store, pool);
+    aip_secrets_use(store);
+    return aip_secret_text(value, pool, NULL);
 }
 
 static const struct {
@@ -87,18 +113,35 @@ static const struct {
     {"case of the scheme's vault", "{vault://ENV/AIP_T_KEY}", NULL},
     {"no such file", "{vault://file/nonexistent/aip/file}", NULL},
     {"a directory", "{vault://file/tmp}", NULL},
+    {"prefix in the query", "{vault://env/KEY?prefix=AIP_T_}", SECRET},
+    {"prefix, lower case", "{vault://env/key?prefix=aip-t-}", SECRET},
+    {"unknown field in the query", "{vault://env/AIP_T_KEY?nonsense=1}", NULL},
+    {"secret field in the query", "{vault://env/AIP_T_KEY?token=1}", NULL},
+    {"foreign field in the query", "{vault://env/AIP_T_KEY?mount=kv}", NULL},
+    {"query without value", "{vault://env/AIP_T_KEY?prefix}", NULL},
+    {"version 1", "{vault://env/AIP_T_KEY#1}", SECRET},
+    {"version 2 is the previous one", "{vault://env/AIP_T_KEY#2}", "before"},
+    {"version 3", "{vault://env/AIP_T_KEY#3}", NULL},
+    {"version 0", "{vault://env/AIP_T_KEY#0}", NULL},
+    {"version that is no number", "{vault://env/AIP_T_KEY#a}", NULL},
+    {"version with a tail", "{vault://env/AIP_T_KEY#1x}", NULL},
+    {"version of a file", "{vault://file/etc/hostname#1}", NULL},
+    {"dots lead out", "{vault://file/etc/../etc/hostname}", NULL},
+    {"a dot alone", "{vault://file/etc/./hostname}", NULL},
+    {"an empty part", "{vault://file/etc//hostname}", NULL},
+    {"a slash at the end", "{vault://file/etc/hostname/}", NULL},
+    {"a line end in the path", "{vault://env/AIP_T\n_KEY}", NULL},
 };
 
 START_TEST(resolves)
 {
-    const char *resolved = NULL, *error = NULL;
-    apr_status_t rv = aip_secret_resolve(values[_i].value, &resolved, pool, &error);
+    const char *error = NULL, *resolved = resolve(values[_i].value, &error);
     if (values[_i].expected) {
-        ck_assert_msg(rv == APR_SUCCESS, "%s: %s", values[_i].name, error);
+        ck_assert_msg(resolved != NULL, "%s: %s", values[_i].name, error);
         ck_assert_msg(strcmp(resolved, values[_i].expected) == 0, "%s: %s", values[_i].name,
                       resolved);
     } else {
-        ck_assert_msg(rv != APR_SUCCESS, "%s: %s", values[_i].name, resolved);
+        ck_assert_msg(resolved == NULL, "%s: %s", values[_i].name, resolved);
         ck_assert_msg(error && *error, "%s", values[_i].name);
         ck_assert_msg(!strstr(error, SECRET), "%s: the error shows the secret: %s", values[_i].name,
                       error);
@@ -108,25 +151,35 @@ END_TEST
 
 START_TEST(names_the_reference)
 {
-    const char *resolved, *error;
-    ck_assert_int_ne(aip_secret_resolve("Bearer {vault://env/AIP_T_NONE}", &resolved, pool, &error),
-                     APR_SUCCESS);
+    const char *error;
+    ck_assert_ptr_null(resolve("Bearer {vault://env/AIP_T_NONE}", &error));
     ck_assert_ptr_nonnull(strstr(error, "{vault://env/AIP_T_NONE}"));
     ck_assert_ptr_nonnull(strstr(error, "not set"));
-    ck_assert_int_ne(aip_secret_resolve("{vault://env/AIP_T_EMPTY}", &resolved, pool, &error),
-                     APR_SUCCESS);
+    ck_assert_ptr_null(resolve("{vault://env/AIP_T_EMPTY}", &error));
     ck_assert_ptr_nonnull(strstr(error, "empty"));
-    ck_assert_int_ne(aip_secret_resolve("{vault://aws/x}", &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_ptr_null(resolve("{vault://aws/x}", &error));
     ck_assert_ptr_nonnull(strstr(error, "{vault://aws/x}"));
-    ck_assert_ptr_nonnull(strstr(error, "{vault://file/path}"));
+    ck_assert_ptr_nonnull(strstr(error, "<AIVault aws>"));
 }
 END_TEST
 
 START_TEST(a_value_without_reference_is_returned_as_it_is)
 {
-    const char *value = "Bearer abc", *resolved, *error;
-    ck_assert_int_eq(aip_secret_resolve(value, &resolved, pool, &error), APR_SUCCESS);
-    ck_assert_ptr_eq(resolved, value);
+    const char *value = "Bearer abc", *error;
+    ck_assert_ptr_eq(resolve(value, &error), value);
+    aip_secrets_use(NULL);
+    ck_assert_ptr_eq(aip_secret_text(value, pool, NULL), value);
+}
+END_TEST
+
+START_TEST(a_reference_that_nobody_knows_is_an_error)
+{
+    aip_error_t err = {0};
+    aip_secrets_use(NULL);
+    ck_assert_ptr_null(aip_secret_text("{vault://env/AIP_T_KEY}", pool, &err));
+    ck_assert_int_eq(err.status, 503);
+    ck_assert_str_eq(err.code, "secret_unavailable");
+    ck_assert_msg(!strstr(err.message, "vault"), "%s", err.message);
 }
 END_TEST
 
@@ -150,14 +203,13 @@ static const struct {
 
 START_TEST(files_are_read)
 {
-    const char *path = file_of("secret", files[_i].data, files[_i].len), *resolved, *error = NULL;
-    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "<{vault://file", path, "}>", NULL),
-                                         &resolved, pool, &error);
+    const char *path = file_of("secret", files[_i].data, files[_i].len), *error = NULL;
+    const char *resolved = resolve(apr_pstrcat(pool, "<{vault://file", path, "}>", NULL), &error);
     if (files[_i].expected) {
-        ck_assert_msg(rv == APR_SUCCESS, "%s: %s", files[_i].name, error);
+        ck_assert_msg(resolved != NULL, "%s: %s", files[_i].name, error);
         ck_assert_str_eq(resolved, apr_pstrcat(pool, "<", files[_i].expected, ">", NULL));
     } else {
-        ck_assert_msg(rv != APR_SUCCESS, "%s: %s", files[_i].name, resolved);
+        ck_assert_msg(resolved == NULL, "%s: %s", files[_i].name, resolved);
         ck_assert_ptr_nonnull(strstr(error, path));
     }
 }
@@ -167,14 +219,15 @@ END_TEST
 START_TEST(long_files)
 {
     char *data = malloc(65537);
-    const char *resolved, *error;
+    const char *error;
     memset(data, 'x', 65537);
     const char *value =
         apr_pstrcat(pool, "{vault://file", file_of("secret", data, 65536), "}", NULL);
-    ck_assert_int_eq(aip_secret_resolve(value, &resolved, pool, &error), APR_SUCCESS);
+    const char *resolved = resolve(value, &error);
+    ck_assert_ptr_nonnull(resolved);
     ck_assert_uint_eq(strlen(resolved), 65536);
     file_of("secret", data, 65537);
-    ck_assert_int_ne(aip_secret_resolve(value, &resolved, pool, &error), APR_SUCCESS);
+    ck_assert_ptr_null(resolve(value, &error));
     ck_assert_ptr_nonnull(strstr(error, "65536"));
     free(data);
 }
@@ -182,18 +235,17 @@ END_TEST
 
 START_TEST(unreadable_file)
 {
-    const char *path = file_of("secret", SECRET, strlen(SECRET)), *resolved, *error;
+    const char *path = file_of("secret", SECRET, strlen(SECRET)), *error;
     const uid_t self = geteuid();
     if (self == 0) {
         ck_assert_int_eq(chown(dir, 65534, 65534), 0);
         ck_assert_int_eq(seteuid(65534), 0); /* root reads everything */
     }
     chmod(dir, 0);
-    apr_status_t rv = aip_secret_resolve(apr_pstrcat(pool, "{vault://file", path, "}", NULL),
-                                         &resolved, pool, &error);
+    const char *resolved = resolve(apr_pstrcat(pool, "{vault://file", path, "}", NULL), &error);
     chmod(dir, 0700);
     ck_assert_int_eq(seteuid(self), 0);
-    ck_assert_int_ne(rv, APR_SUCCESS);
+    ck_assert_ptr_null(resolved);
     ck_assert_ptr_nonnull(strstr(error, path));
     ck_assert_ptr_nonnull(strstr(error, "ermission denied"));
 }
@@ -207,6 +259,7 @@ Suite *secret_suite(void)
     tcase_add_loop_test(tcase, resolves, 0, sizeof values / sizeof *values);
     tcase_add_test(tcase, names_the_reference);
     tcase_add_test(tcase, a_value_without_reference_is_returned_as_it_is);
+    tcase_add_test(tcase, a_reference_that_nobody_knows_is_an_error);
     tcase_add_loop_test(tcase, files_are_read, 0, sizeof files / sizeof *files);
     tcase_add_test(tcase, long_files);
     tcase_add_test(tcase, unreadable_file);

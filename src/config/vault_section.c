@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* <AIVault prefix>, and the check that every reference of the configuration means a vault. Runs
+ * while the configuration is read; files and variables are looked at, no vault is asked. */
+#include "aip/config.h"
+#include "aip/secret.h"
+
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(ai_proxy_adv);
+
+static const aip_vault_section_t *find_section(const server_rec *server, const char *name)
+{
+    for (int i = 0; i < aip_registry->vaults->nelts; i++) {
+        const aip_vault_section_t *section =
+            &APR_ARRAY_IDX(aip_registry->vaults, i, aip_vault_section_t);
+        if (section->server == server && strcmp(section->vault->prefix, name) == 0) {
+            return section;
+        }
+    }
+    return NULL;
+}
+
+static const char *warn_plain(const cmd_parms *cmd, const aip_vault_t *vault)
+{
+    const aip_vault_fields_t *f = &vault->f;
+    bool own = strcmp(f->host, "localhost") == 0 || strncmp(f->host, "127.", 4) == 0 ||
+               strcmp(f->host, "::1") == 0 || strcmp(f->host, "[::1]") == 0;
+    if (f->name == AIP_VAULT_HCV && f->protocol == 0 && !own) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_WARNING, 0, cmd->server,
+                     "AIP0208: <AIVault %s>: tokens and secrets go to %s unencrypted; say "
+                     "AIVaultProtocol https",
+                     vault->prefix, f->host);
+    }
+    return NULL;
+}
+
+const char *aip_section_vault(cmd_parms *cmd, void *mconfig, const char *args)
+{
+    aip_dir_conf_t *dir = mconfig;
+    const char *name, *error = ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT | NOT_IN_LIMIT);
+    error = error ? error : aip_section_name(cmd, "<AIVault", args, &name);
+    if (error) {
+        return error;
+    }
+    if (dir->inside || dir->vault) {
+        return "<AIVault> cannot stand inside an <AITarget> or another <AIVault>";
+    }
+    if (find_section(cmd->server, name)) {
+        return apr_psprintf(
+            cmd->pool, "<AIVault %s>: there is a vault of that name already; choose another", name);
+    }
+    ap_conf_vector_t *vector = ap_create_per_dir_config(cmd->pool);
+    aip_dir_conf_t *inner = aip_config_create_dir(cmd->pool, NULL);
+    ap_set_module_config(vector, &ai_proxy_adv_module, inner);
+    aip_vault_t *vault = apr_pcalloc(cmd->pool, sizeof *vault);
+    vault->prefix = name;
+    aip_vault_defaults(&vault->f, cmd->pool);
+    inner->vault = vault;
+    error = aip_section_read(cmd, "<AIVault", NULL, vector);
+    if (error) {
+        return error;
+    }
+    error = aip_vault_check(vault, cmd->pool);
+    if (error) {
+        return apr_psprintf(cmd->pool, "<AIVault %s>: %s", name, error);
+    }
+    aip_vault_section_t *section = apr_array_push(aip_registry->vaults);
+    *section =
+        (aip_vault_section_t){.vault = vault,
+                              .server = cmd->server,
+                              .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
+                                                    cmd->directive->line_num)};
+    return warn_plain(cmd, vault);
+}
+
+typedef struct search_t {
+    const server_rec *server, *main;
+} search_t;
+
+/* A virtual host's own vaults, then the main server's. */
+static const aip_vault_t *find_vault(void *baton, const char *name)
+{
+    const search_t *search = baton;
+    const aip_vault_section_t *section = find_section(search->server, name);
+    section = section ? section : find_section(search->main, name);
+    return section ? section->vault : NULL;
+}
+
+/* What logs in to a vault must not need one. */
+static const aip_vault_t *find_local(void *baton, const char *name)
+{
+    const aip_vault_t *vault = find_vault(baton, name);
+    return vault && aip_vault_is_local(vault) ? vault : NULL;
+}
+
+/* What env and file say is checked like a value that was written. */
+static const char *check_value(const aip_bound_t *bound, const char *value)
+{
+    static const char *const headers[] = {"AIAuthHeaderValue", "AIEmbeddingsAuthHeaderValue"};
+    static const char *const names[] = {"AIAuthHeaderName", "AIEmbeddingsAuthHeaderName"};
+    if (bound->row->kind == AIP_KIND_PORT && !aip_port_ok(value)) {
+        return "the value must be a whole number from 1 to 65535";
+    }
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        if (strcmp(bound->row->directive, headers[i]) == 0 && !aip_header_value_ok(value)) {
+            return "the value holds control bytes";
+        }
+        if (strcmp(bound->row->directive, names[i]) == 0 && !aip_header_name_ok(value)) {
+            return "the value is no name for a credential header";
+        }
+    }
+    return strcmp(bound->row->directive, "AIAuthParamName") == 0 && !aip_body_name_ok(value)
+               ? "the value is no name for a credential"
+               : NULL;
+}
+
+int aip_check_secrets(apr_pool_t *pconf, const server_rec *s)
+{
+    int errors = 0;
+    aip_registry->secrets = aip_secrets_create(pconf);
+    for (int i = 0; i < aip_registry->bound->nelts; i++) {
+        const aip_bound_t *bound = &APR_ARRAY_IDX(aip_registry->bound, i, aip_bound_t);
+        search_t search = {bound->server, s};
+        const char *value, *error = aip_secrets_bind(
+            aip_registry->secrets, bound->text,
+            bound->row->place == AIP_IN_VAULT ? find_local : find_vault, &search, &value);
+        error = error || !value ? error : check_value(bound, value);
+        if (error) {
+            ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, bound->server,
+                         "AIP0010: %s: %s: %s", bound->where, bound->row->directive, error);
+            errors++;
+        }
+    }
+    return errors;
+}

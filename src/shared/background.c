@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A background thread of a child, woken and ended through an eventfd. */
+#include "background.h"
+
+#include "aip/signals.h"
+
+#include <apr_errno.h>
+#include <apr_thread_proc.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct aip_background_t {
+    int event;
+    volatile apr_uint32_t stop;
+    apr_thread_t *thread;
+    void (*run)(aip_background_t *background, void *baton);
+    void *baton;
+};
+
+static void *APR_THREAD_FUNC enter(apr_thread_t *thread, void *data)
+{
+    aip_background_t *background = data;
+    (void)thread;
+    background->run(background, background->baton);
+    return NULL;
+}
+
+static apr_status_t end(void *data)
+{
+    aip_background_t *background = data;
+    apr_status_t rv;
+    background->stop = 1;
+    aip_background_wake(background);
+    apr_thread_join(&rv, background->thread);
+    close(background->event);
+    return APR_SUCCESS;
+}
+
+apr_status_t aip_background_start(aip_background_t **background_,
+                                  void (*run)(aip_background_t *background, void *baton),
+                                  void *baton, apr_pool_t *pool)
+{
+    aip_background_t *background = apr_pcalloc(pool, sizeof *background);
+    sigset_t before;
+    *background = (aip_background_t){
+        .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .run = run, .baton = baton};
+    if (background->event < 0) {
+        return APR_FROM_OS_ERROR(errno);
+    }
+    *background_ = background;
+    aip_signals_block(&before); /* httpd's own threads take the signals */
+    apr_status_t rv = apr_thread_create(&background->thread, NULL, enter, background, pool);
+    aip_signals_restore(&before);
+    if (rv != APR_SUCCESS) {
+        close(background->event);
+        *background_ = NULL;
+        return rv;
+    }
+    apr_pool_pre_cleanup_register(pool, background, end);
+    return APR_SUCCESS;
+}
+
+bool aip_background_wait(aip_background_t *background, apr_interval_time_t limit)
+{
+    struct pollfd fd = {.fd = background->event, .events = POLLIN};
+    eventfd_t count;
+    if (!background->stop && poll(&fd, 1, (int)((limit + 999) / 1000)) > 0) {
+        (void)eventfd_read(background->event, &count);
+    }
+    return !background->stop;
+}
+
+void aip_background_wake(const aip_background_t *background)
+{
+    (void)eventfd_write(background->event, 1);
+}
+
+const volatile apr_uint32_t *aip_background_stop(const aip_background_t *background)
+{
+    return &background->stop;
+}

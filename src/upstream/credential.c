@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The credential of one attempt: what the target's section says, its references resolved, or the
+ * client's own in the same place where allow_override says so. It exists for the attempt alone and
+ * is in nothing but the bytes that go to the target. */
+#include "credential.h"
+
+#include "aip/secret.h"
+
+#include <apr_strings.h>
+#include <http_log.h>
+#include <openssl/crypto.h>
+
+APLOG_USE_MODULE(ai_proxy_adv);
+
+/* A vault is given this long to come up with a new value after a target refused the old one. */
+#define RENEWAL apr_time_from_sec(3)
+
+static const char *const client_credentials[] = {"Authorization", "Api-Key", "X-Api-Key"};
+
+/* The raw value of a query parameter of the client, or NULL. */
+static const char *client_param(const request_rec *r, const char *name, apr_pool_t *pool)
+{
+    apr_size_t len = strlen(name);
+    for (const char *p = r->args; p && *p;
+         p = ap_strchr_c(p, '&') ? ap_strchr_c(p, '&') + 1 : NULL) {
+        if (strncmp(p, name, len) == 0 && p[len] == '=') {
+            const char *value = p + len + 1, *end = ap_strchr_c(value, '&');
+            return end ? apr_pstrmemdup(pool, value, (apr_size_t)(end - value)) : value;
+        }
+    }
+    return NULL;
+}
+
+const char *aip_client_param(const aip_request_t *req, const char *name)
+{
+    return client_param(req->r, name, req->r->pool);
+}
+
+/* What came out of a vault may be anything. */
+static apr_status_t unusable(const aip_request_t *req, const aip_target_t *target,
+                             const char *directive, aip_error_t *err)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
+                  "AIP0210: target %s: %s out of a vault cannot be used: it holds bytes that are "
+                  "not allowed there",
+                  target->name, directive);
+    return aip_error_set(err, req->r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error",
+                         "secret_unavailable", NULL,
+                         "a credential that this request needs cannot be used");
+}
+
+static apr_status_t resolve(const char *text, const char **value, const aip_request_t *req,
+                            aip_error_t *err)
+{
+    *value = aip_secret_text(text, req->r->pool, err);
+    return *value || !text ? APR_SUCCESS : APR_EGENERAL;
+}
+
+static apr_status_t read_header(const aip_request_t *req, const aip_target_t *target,
+                                aip_credential_t *c, aip_error_t *err)
+{
+    const aip_target_fields_t *f = &target->f;
+    apr_status_t rv = resolve(f->auth_header_name, &c->header_name, req, err);
+    if (rv != APR_SUCCESS || !c->header_name) {
+        return rv;
+    }
+    if (!aip_header_name_ok(c->header_name)) {
+        return unusable(req, target, "AIAuthHeaderName", err);
+    }
+    const char *own =
+        f->auth_allow_override ? apr_table_get(req->r->headers_in, c->header_name) : NULL;
+    c->clients = own && aip_header_value_ok(own);
+    if (c->clients) {
+        c->header_value = own;
+        return APR_SUCCESS;
+    }
+    rv = resolve(f->auth_header_value, &c->header_value, req, err);
+    return rv == APR_SUCCESS && !aip_header_value_ok(c->header_value)
+               ? unusable(req, target, "AIAuthHeaderValue", err)
+               : rv;
+}
+
+/* Without a configured header, those that clients use. */
+static void pass_on(const aip_request_t *req, const aip_target_t *target, aip_credential_t *c)
+{
+    const request_rec *r = req->r;
+    for (size_t i = 0; target->f.auth_allow_override &&
+                       i < sizeof client_credentials / sizeof *client_credentials;
+         i++) {
+        const char *value = apr_table_get(r->headers_in, client_credentials[i]);
+        if (value && aip_header_value_ok(value)) {
+            c->fields =
+                apr_pstrcat(r->pool, c->fields, client_credentials[i], ": ", value, CRLF, NULL);
+        }
+    }
+}
+
+static apr_status_t read_param(const aip_request_t *req, const aip_target_t *target,
+                               aip_credential_t *c, aip_error_t *err)
+{
+    const aip_target_fields_t *f = &target->f;
+    apr_pool_t *pool = req->r->pool;
+    const char *name, *value, *raw = NULL;
+    apr_status_t rv = resolve(f->auth_param_name, &name, req, err);
+    if (rv != APR_SUCCESS || !name) {
+        return rv;
+    }
+    bool query = f->auth_param_location == AIP_PARAM_QUERY;
+    if (query && f->auth_allow_override) {
+        raw = client_param(req->r, aip_url_encode(name, pool), pool);
+    }
+    rv = raw ? APR_SUCCESS : resolve(f->auth_param_value, &value, req, err);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (query) {
+        c->param = apr_pstrcat(pool, aip_url_encode(name, pool), "=",
+                               raw ? raw : aip_url_encode(value, pool), NULL);
+    } else {
+        c->body_value = (aip_span_t){value, strlen(value)};
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t aip_credential_read(const aip_request_t *req, const aip_target_t *target,
+                                 aip_credential_t *c, aip_error_t *err)
+{
+    *c = (aip_credential_t){.fields = ""};
+    apr_status_t rv = read_header(req, target, c, err);
+    rv = rv ? rv : read_param(req, target, c, err);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (c->header_name) {
+        c->fields = apr_pstrcat(req->r->pool, c->header_name, ": ", c->header_value, CRLF, NULL);
+    } else {
+        pass_on(req, target, c);
+    }
+    return APR_SUCCESS;
+}
+
+bool aip_credential_renewable(const aip_target_t *target, const aip_credential_t *c)
+{
+    const aip_target_fields_t *f = &target->f;
+    return !c->clients && (f->set[AIP_T_auth_header_value] == AIP_SET_REFERENCE ||
+                           f->set[AIP_T_auth_param_value] == AIP_SET_REFERENCE);
+}
+
+static bool same(const aip_credential_t *a, const aip_credential_t *b)
+{
+    return strcmp(a->fields, b->fields) == 0 && !a->param == !b->param &&
+           (!a->param || strcmp(a->param, b->param) == 0) &&
+           a->body_value.len == b->body_value.len &&
+           (!a->body_value.len ||
+            memcmp(a->body_value.data, b->body_value.data, a->body_value.len) == 0);
+}
+
+bool aip_credential_renew(const aip_request_t *req, const aip_target_t *target, aip_credential_t *c)
+{
+    const char *const texts[] = {target->f.auth_header_value, target->f.auth_param_value};
+    apr_time_t end = apr_time_now() + RENEWAL;
+    aip_credential_t fresh;
+    aip_error_t err = {0};
+    end = req->deadline && req->deadline < end ? req->deadline : end;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (aip_secret_refused(texts[i])) {
+            aip_secret_wait(texts[i], end);
+        }
+    }
+    if (aip_credential_read(req, target, &fresh, &err) != APR_SUCCESS || same(&fresh, c)) {
+        return false;
+    }
+    *c = fresh;
+    return true;
+}
+
+void aip_credential_wipe(const aip_span_t *head)
+{
+    OPENSSL_cleanse((char *)head->data, head->len);
+}

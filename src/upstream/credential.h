@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AIP_SRC_UPSTREAM_CREDENTIAL_H
+#define AIP_SRC_UPSTREAM_CREDENTIAL_H
+/* Private to src/upstream: the credential of one attempt, in the request's pool. */
+
+#include "aip/upstream.h"
+
+typedef struct aip_credential_t {
+    const char *fields;                     /**< header fields, each with its line end; "": none */
+    const char *header_name, *header_value; /**< what they were made of; NULL: none */
+    const char *param;                      /**< "name=value", encoded, for the query; NULL: none */
+    aip_span_t body_value;                  /**< of the member in the body; data NULL: none */
+    bool clients;                           /**< the header is the client's own */
+} aip_credential_t;
+
+/** Resolves it. Errors: 503, a secret has no value or one that cannot be used. */
+apr_status_t aip_credential_read(const aip_request_t *req, const aip_target_t *target,
+                                 aip_credential_t *credential, aip_error_t *err);
+
+/** Whether a target that refuses it (401) may know a newer one. */
+bool aip_credential_renewable(const aip_target_t *target, const aip_credential_t *credential);
+
+/** After a 401: has the vault asked once more, and waits for it. @return whether `credential` is
+ * another now */
+bool aip_credential_renew(const aip_request_t *req, const aip_target_t *target,
+                          aip_credential_t *credential);
+
+/** Overwrites a request head that held one. */
+void aip_credential_wipe(const aip_span_t *head);
+
+/** The raw value of a query parameter of the client, or NULL. */
+const char *aip_client_param(const aip_request_t *req, const char *name);
+
+/** Request line and header fields for one attempt at a target. */
+aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target,
+                            const aip_credential_t *credential, apr_size_t body_len);
+
+#endif
