@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# What redis.sh and minilm.sh share, which source it: servers that were started from a folder DIR,
-# each with its pid and its log in DIR/run/PORT. NAME is the script's without .sh, WORD stands in
-# the command line of its servers.
+# What redis.sh, minilm.sh and vault.sh share, which source it: servers that were started from a
+# folder DIR, each with its pid and its log in DIR/run/PORT. NAME is the script's without .sh, WORD
+# stands in the command line of its servers.
 
 # server_pid WORD DIR PORT: the pid of the server on a port, if it runs and is ours (a pid may have
 # been used again since).
