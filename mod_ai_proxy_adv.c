@@ -70,7 +70,9 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
 {
     (void)plog, (void)ptemp;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
-        return OK; /* the configuration is read a second time before anything starts */
+        /* The configuration is read a second time before anything starts; but a start that shall
+         * fail has to fail before the process has left its terminal. */
+        return aip_secrets_first_look(pconf, s) == APR_SUCCESS ? OK : HTTP_INTERNAL_SERVER_ERROR;
     }
     apr_status_t rv = aip_states_create(pconf, s);
     rv = rv ? rv : aip_endpoints_define(pconf, s);

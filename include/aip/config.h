@@ -102,13 +102,14 @@ typedef struct aip_gateway_t {
 typedef struct aip_vault_section_t {
     struct aip_vault_t *vault;
     server_rec *server;
-    const char *where; /**< "file:line" */
+    bool used; /**< some reference means it */
 } aip_vault_section_t;
 
 /** A value with references in it, for the check at the end of the configuration. */
 typedef struct aip_bound_t {
     const char *text; /**< the value itself: its address stands for it */
     const aip_field_t *row;
+    const struct aip_vault_t *vault; /**< whose directive it is, or NULL */
     server_rec *server; /**< whose vaults are meant */
     const char *where;
 } aip_bound_t;

@@ -10,9 +10,10 @@
 apr_status_t aip_embedder_resolve(const aip_embedder_conf_t *conf, aip_embedder_conf_t *out,
                                   apr_pool_t *pool, aip_error_t *err);
 
-/** The provider refused the credential (401): has the vaults asked again. @return whether that is
- * worth waiting for */
-bool aip_embedder_refused(const aip_embedder_conf_t *conf);
+/** The provider refused the credential (401) in `resolved`: has the vaults asked again. @return
+ * whether that is worth waiting for */
+bool aip_embedder_refused(const aip_embedder_conf_t *conf, const aip_embedder_conf_t *resolved,
+                          apr_pool_t *pool);
 
 /** Waits for it, at most until `end`. */
 void aip_embedder_wait(const aip_embedder_conf_t *conf, apr_time_t end);

@@ -103,10 +103,13 @@ const aip_source_t *aip_secrets_source(const aip_secrets_t *store, int slot);
  */
 const char *aip_secret_text(const char *text, apr_pool_t *pool, aip_error_t *err);
 
-/** A peer refused what a text, or a slot, is made of: it is fetched again soon, though not more
- * often than every AIP_SECRET_EARLY. @return whether it is worth waiting for */
-bool aip_secret_refused(const char *text);
-bool aip_secrets_refused(aip_secrets_t *store, int slot);
+/**
+ * A peer refused a value that a text, or a slot, was resolved to: unless there is another one by
+ * now it is fetched again soon, though the same value not more often than every AIP_SECRET_EARLY.
+ * @return whether that is worth waiting for
+ */
+bool aip_secret_refused(const char *text, const char *value, apr_pool_t *pool);
+bool aip_secrets_refused(aip_secrets_t *store, int slot, apr_uint64_t turn);
 #define AIP_SECRET_EARLY apr_time_from_sec(5)
 
 /** Waits until what aip_secret_refused() asked for has been looked at, at most until `end`. */

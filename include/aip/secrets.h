@@ -12,6 +12,9 @@
  */
 apr_status_t aip_secrets_open(apr_pool_t *pconf, server_rec *s);
 
+/** post_config, when it is to come once more: the same, if AISecretsRequired says so. */
+apr_status_t aip_secrets_first_look(apr_pool_t *pconf, server_rec *s);
+
 /** child_init: starts the thread that refreshes them. */
 void aip_secrets_child_init(apr_pool_t *pchild, server_rec *s);
 

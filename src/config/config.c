@@ -198,12 +198,14 @@ static void *fields_of(const aip_field_t *row, aip_dir_conf_t *dir)
 }
 
 /* Which vault a reference means is known when all of the configuration has been read. */
-static void note_reference(const cmd_parms *cmd, const aip_field_t *row, void *fields)
+static void note_reference(const cmd_parms *cmd, const aip_field_t *row, void *fields,
+                           const aip_dir_conf_t *dir)
 {
     const char *text = *(const char **)((char *)fields + row->offset);
     aip_bound_t *bound = apr_array_push(aip_registry->bound);
     *bound = (aip_bound_t){.text = text,
                            .row = row,
+                           .vault = dir->vault,
                            .server = cmd->server,
                            .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
                                                  cmd->directive->line_num)};
@@ -232,7 +234,7 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
     }
     bool reference = row->flags & AIP_F_VAULT && argc == 1 && aip_reference_in(argv[0]);
     if (!error && reference) {
-        note_reference(cmd, row, fields);
+        note_reference(cmd, row, fields, dir);
     } else if (!error && row->flags & AIP_F_SECRET) {
         cmd->directive->args = "***"; /* mod_info and -D DUMP_CONFIG show what stands here */
     }

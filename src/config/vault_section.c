@@ -10,11 +10,10 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-static const aip_vault_section_t *find_section(const server_rec *server, const char *name)
+static aip_vault_section_t *find_section(const server_rec *server, const char *name)
 {
     for (int i = 0; i < aip_registry->vaults->nelts; i++) {
-        const aip_vault_section_t *section =
-            &APR_ARRAY_IDX(aip_registry->vaults, i, aip_vault_section_t);
+        aip_vault_section_t *section = &APR_ARRAY_IDX(aip_registry->vaults, i, aip_vault_section_t);
         if (section->server == server && strcmp(section->vault->prefix, name) == 0) {
             return section;
         }
@@ -67,11 +66,7 @@ const char *aip_section_vault(cmd_parms *cmd, void *mconfig, const char *args)
         return apr_psprintf(cmd->pool, "<AIVault %s>: %s", name, error);
     }
     aip_vault_section_t *section = apr_array_push(aip_registry->vaults);
-    *section =
-        (aip_vault_section_t){.vault = vault,
-                              .server = cmd->server,
-                              .where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
-                                                    cmd->directive->line_num)};
+    *section = (aip_vault_section_t){.vault = vault, .server = cmd->server};
     return warn_plain(cmd, vault);
 }
 
@@ -83,8 +78,11 @@ typedef struct search_t {
 static const aip_vault_t *find_vault(void *baton, const char *name)
 {
     const search_t *search = baton;
-    const aip_vault_section_t *section = find_section(search->server, name);
+    aip_vault_section_t *section = find_section(search->server, name);
     section = section ? section : find_section(search->main, name);
+    if (section) {
+        section->used = true;
+    }
     return section ? section->vault : NULL;
 }
 
@@ -116,21 +114,45 @@ static const char *check_value(const aip_bound_t *bound, const char *value)
                : NULL;
 }
 
+static bool is_used(const aip_vault_t *vault)
+{
+    for (int i = 0; i < aip_registry->vaults->nelts; i++) {
+        const aip_vault_section_t *section =
+            &APR_ARRAY_IDX(aip_registry->vaults, i, aip_vault_section_t);
+        if (section->vault == vault) {
+            return section->used;
+        }
+    }
+    return false;
+}
+
+/* @return number of errors: 0 or 1 */
+static int check_reference(const aip_bound_t *bound, const server_rec *s)
+{
+    search_t search = {bound->server, s};
+    const char *value;
+    const char *error = aip_secrets_bind(aip_registry->secrets, bound->text,
+                                         bound->vault ? find_local : find_vault, &search, &value);
+    error = error || !value ? error : check_value(bound, value);
+    if (error) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, bound->server,
+                     "AIP0010: %s: %s: %s%s", bound->where, bound->row->directive, error,
+                     bound->vault ? " (what logs in to a vault comes from env or file)" : "");
+    }
+    return error ? 1 : 0;
+}
+
+/* First what requests need, then the logins of the vaults that it is in. */
 int aip_check_secrets(apr_pool_t *pconf, const server_rec *s)
 {
     int errors = 0;
     aip_registry->secrets = aip_secrets_create(pconf);
-    for (int i = 0; i < aip_registry->bound->nelts; i++) {
-        const aip_bound_t *bound = &APR_ARRAY_IDX(aip_registry->bound, i, aip_bound_t);
-        search_t search = {bound->server, s};
-        const char *value, *error = aip_secrets_bind(
-            aip_registry->secrets, bound->text,
-            bound->row->place == AIP_IN_VAULT ? find_local : find_vault, &search, &value);
-        error = error || !value ? error : check_value(bound, value);
-        if (error) {
-            ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, bound->server,
-                         "AIP0010: %s: %s: %s", bound->where, bound->row->directive, error);
-            errors++;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < aip_registry->bound->nelts; i++) {
+            const aip_bound_t *bound = &APR_ARRAY_IDX(aip_registry->bound, i, aip_bound_t);
+            if (pass == 0 ? !bound->vault : bound->vault && is_used(bound->vault)) {
+                errors += check_reference(bound, s);
+            }
         }
     }
     return errors;

@@ -363,7 +363,7 @@ apr_status_t aip_redis_connect(const aip_redis_endpoint_t *written, redisContext
         FAIL(err, pool, 502, "vectordb_unreachable", "redis: cannot connect: %s", c->errstr);
     }
     if (err->code && strcmp(err->code, "vectordb_auth") == 0) {
-        (void)aip_secret_refused(written->conf.password);
+        (void)aip_secret_refused(written->conf.password, conf->password, pool);
     }
     redisFree(c);
     return APR_EGENERAL;

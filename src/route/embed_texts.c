@@ -173,10 +173,11 @@ apr_status_t aip_embedder_resolve(const aip_embedder_conf_t *conf, aip_embedder_
     return APR_SUCCESS;
 }
 
-bool aip_embedder_refused(const aip_embedder_conf_t *conf)
+bool aip_embedder_refused(const aip_embedder_conf_t *conf, const aip_embedder_conf_t *resolved,
+                          apr_pool_t *pool)
 {
-    bool header = aip_secret_refused(conf->header_value);
-    return aip_secret_refused(conf->param_value) || header;
+    bool header = aip_secret_refused(conf->header_value, resolved->header_value, pool);
+    return aip_secret_refused(conf->param_value, resolved->param_value, pool) || header;
 }
 
 void aip_embedder_wait(const aip_embedder_conf_t *conf, apr_time_t end)
@@ -226,7 +227,7 @@ static apr_status_t embed_remote(const aip_embed_job_t *job, const int *missing,
         return rv;
     }
     if (status == 401) {
-        (void)aip_embedder_refused(job->embedder);
+        (void)aip_embedder_refused(job->embedder, e, pool);
     }
     if (status != 200) {
         return aip_error_set(err, pool, 502, "gateway_error", "embeddings_status", NULL,

@@ -68,7 +68,7 @@ static void take_value(const aip_source_t *source, aip_secret_slot_t *slot,
     }
     atomic_store(&slot->failures, 0);
     apr_uint32_t state = atomic_exchange(&slot->state, AIP_SLOT_GOOD);
-    if (state == AIP_SLOT_BAD) {
+    if (state == AIP_SLOT_BAD || state == AIP_SLOT_GONE) {
         tell(source, AIP_LOG_WARNING, pool, "AIP0202: %s: can be fetched again", source->shown);
     } else if (before && !same) {
         tell(source, AIP_LOG_INFO, pool, "AIP0201: %s: has a new value", source->shown);
@@ -88,7 +88,8 @@ static void refuse(const aip_source_t *source, aip_secret_slot_t *slot, aip_fetc
     again = again > AGAIN_MOST && outcome != AIP_FETCHED_MISSING ? AGAIN_MOST : again;
     atomic_store(&slot->due, now + jitter(again, 80, 110));
     apr_interval_time_t left = atomic_load(&slot->usable) - now;
-    if (atomic_exchange(&slot->state, AIP_SLOT_BAD) == AIP_SLOT_BAD) {
+    apr_uint32_t state = outcome == AIP_FETCHED_MISSING ? AIP_SLOT_GONE : AIP_SLOT_BAD;
+    if (atomic_exchange(&slot->state, state) == state) {
         return;
     }
     tell(source, AIP_LOG_WARNING, pool, "AIP0200: %s: %s; %s", source->shown, fetched->error,
@@ -177,14 +178,19 @@ static void refresh(const aip_source_t *source, aip_secret_slot_t *slot, apr_arr
 apr_time_t aip_secrets_refresh(aip_secrets_t *store, apr_pool_t *pool)
 {
     apr_time_t next = NEVER;
+    int n = store->sources->nelts;
     apr_array_header_t *away = apr_array_make(pool, 4, sizeof(const char *));
     apr_pool_t *scratch;
     apr_pool_create(&scratch, pool);
-    for (int i = 0; i < store->sources->nelts && !(store->stop && *store->stop); i++) {
-        refresh(aip_store_source(store, i), store->slots[i], away, scratch);
-        apr_pool_clear(scratch);
-        apr_time_t due = atomic_load(&store->slots[i]->due);
-        next = due < next ? due : next;
+    /* What is on this machine first: logins may need it. */
+    for (int i = 0; i < 2 * n && !(store->stop && *store->stop); i++) {
+        const aip_source_t *source = aip_store_source(store, i % n);
+        if ((source->origin == NULL) == (i < n)) {
+            refresh(source, store->slots[i % n], away, scratch);
+            apr_pool_clear(scratch);
+            apr_time_t due = atomic_load(&store->slots[i % n]->due);
+            next = due < next ? due : next;
+        }
     }
     apr_pool_destroy(scratch);
     return next;
@@ -237,18 +243,19 @@ const char *aip_secrets_missing(const aip_secrets_t *store, apr_pool_t *pool)
     return NULL;
 }
 
-bool aip_secrets_refused(aip_secrets_t *store, int i)
+bool aip_secrets_refused(aip_secrets_t *store, int i, apr_uint64_t turn)
 {
     aip_secret_slot_t *slot = store->slots[i];
     apr_time_t now = apr_time_now();
     apr_int64_t before = atomic_load(&slot->refused);
-    if (aip_store_source(store, i)->fixed) {
+    if (aip_store_source(store, i)->fixed || atomic_load(&slot->turn) != turn) {
         return false;
     }
-    if (now - before < AIP_SECRET_EARLY) {
+    if (now - before < AIP_SECRET_EARLY && atomic_load(&slot->refused_turn) == turn) {
         return atomic_load(&slot->checked) < before; /* still being looked at */
     }
     if (atomic_compare_exchange_strong(&slot->refused, &before, now)) {
+        atomic_store(&slot->refused_turn, turn);
         atomic_store(&slot->due, now);
         if (store->wake) {
             store->wake();

@@ -19,6 +19,7 @@ typedef enum aip_slot_state_e {
     AIP_SLOT_NEW,
     AIP_SLOT_GOOD,
     AIP_SLOT_BAD,  /**< said that it cannot be fetched */
+    AIP_SLOT_GONE, /**< said that there is no such secret */
     AIP_SLOT_FIXED /**< said that what was read at start stays */
 } aip_slot_state_e;
 
@@ -29,8 +30,9 @@ struct aip_secret_slot_t {
     _Atomic(apr_int64_t) lease;   /**< somebody is fetching it, at most until then; 0: nobody */
     _Atomic(apr_int64_t) checked; /**< when a fetch last ended */
     _Atomic(apr_int64_t) refused; /**< when aip_secrets_refused() last asked for a fetch */
-    _Atomic(apr_uint32_t) state;  /**< aip_slot_state_e */
-    _Atomic(apr_uint32_t) failures; /**< in a row */
+    _Atomic(apr_uint64_t) refused_turn; /**< of which value */
+    _Atomic(apr_uint32_t) state;        /**< aip_slot_state_e */
+    _Atomic(apr_uint32_t) failures;     /**< in a row */
     aip_sealed_t sealed[2];
 };
 

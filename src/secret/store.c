@@ -165,34 +165,47 @@ static const char *unavailable(apr_pool_t *pool, aip_error_t *err)
     return NULL;
 }
 
+/* @param turns  out: of each piece; or NULL */
+static const char *resolve(const template_t *template, apr_uint64_t *turns, apr_pool_t *pool)
+{
+    const char *whole = NULL;
+    for (int i = 0; i < template->pieces->nelts; i++) {
+        const piece_t *piece = &APR_ARRAY_IDX(template->pieces, i, piece_t);
+        const char *value =
+            piece->literal ? piece->literal
+                           : aip_secrets_get(used, piece->slot, turns ? &turns[i] : NULL, pool);
+        if (!value) {
+            return NULL;
+        }
+        whole = whole ? apr_pstrcat(pool, whole, value, NULL) : value;
+    }
+    return whole;
+}
+
 const char *aip_secret_text(const char *text, apr_pool_t *pool, aip_error_t *err)
 {
     if (!text || !aip_reference_in(text)) {
         return text;
     }
     const template_t *template = template_of(text);
-    const char *whole = NULL;
-    for (int i = 0; template && i < template->pieces->nelts; i++) {
-        const piece_t *piece = &APR_ARRAY_IDX(template->pieces, i, piece_t);
-        const char *value =
-            piece->literal ? piece->literal : aip_secrets_get(used, piece->slot, NULL, pool);
-        if (!value) {
-            return unavailable(pool, err);
-        }
-        whole = whole ? apr_pstrcat(pool, whole, value, NULL) : value;
-    }
-    return whole ? whole : unavailable(pool, err);
+    const char *value = template ? resolve(template, NULL, pool) : NULL;
+    return value ? value : unavailable(pool, err);
 }
 
 /* ---- what peers refuse ---- */
 
-bool aip_secret_refused(const char *text)
+bool aip_secret_refused(const char *text, const char *value, apr_pool_t *pool)
 {
     const template_t *template = text && aip_reference_in(text) ? template_of(text) : NULL;
     bool worth = false;
-    for (int i = 0; template && i < template->pieces->nelts; i++) {
+    if (!template || !value) {
+        return false;
+    }
+    apr_uint64_t *turns = apr_pcalloc(pool, (apr_size_t) template->pieces->nelts * sizeof *turns);
+    const char *now = resolve(template, turns, pool);
+    for (int i = 0; now && strcmp(now, value) == 0 && i < template->pieces->nelts; i++) {
         const piece_t *piece = &APR_ARRAY_IDX(template->pieces, i, piece_t);
-        if (!piece->literal && aip_secrets_refused(used, piece->slot)) {
+        if (!piece->literal && aip_secrets_refused(used, piece->slot, turns[i])) {
             worth = true;
         }
     }

@@ -149,7 +149,7 @@ static aip_fetched_e fetch_token(const aip_source_t *source, aip_fetched_t *fetc
         token.text = current + 1;
         outcome = aip_hcv_renew(login->vault, &token, source->store->stop, pool, &fetched->error);
     }
-    if (outcome == AIP_FETCHED_DENIED) {
+    if (outcome != AIP_FETCHED_OK) { /* a token at the end of its life is refused in many ways */
         outcome = log_in(source, &token, pool, &fetched->error);
     }
     if (outcome == AIP_FETCHED_OK) {

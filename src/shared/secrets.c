@@ -209,6 +209,11 @@ apr_status_t aip_secrets_open(apr_pool_t *pconf, server_rec *s)
     return rv;
 }
 
+apr_status_t aip_secrets_first_look(apr_pool_t *pconf, server_rec *s)
+{
+    return required(s) ? aip_secrets_open(pconf, s) : APR_SUCCESS;
+}
+
 apr_status_t aip_secrets_open_private(apr_pool_t *pool)
 {
     static unsigned char key[KEY_BYTES];

@@ -100,7 +100,7 @@ static apr_status_t read_param(const aip_request_t *req, const aip_target_t *tar
 {
     const aip_target_fields_t *f = &target->f;
     apr_pool_t *pool = req->r->pool;
-    const char *name, *value, *raw = NULL;
+    const char *name, *value = NULL, *raw = NULL;
     apr_status_t rv = resolve(f->auth_param_name, &name, req, err);
     if (rv != APR_SUCCESS || !name) {
         return rv;
@@ -113,6 +113,7 @@ static apr_status_t read_param(const aip_request_t *req, const aip_target_t *tar
     if (rv != APR_SUCCESS) {
         return rv;
     }
+    c->param_value = value;
     if (query) {
         c->param = apr_pstrcat(pool, aip_url_encode(name, pool), "=",
                                raw ? raw : aip_url_encode(value, pool), NULL);
@@ -158,12 +159,13 @@ static bool same(const aip_credential_t *a, const aip_credential_t *b)
 bool aip_credential_renew(const aip_request_t *req, const aip_target_t *target, aip_credential_t *c)
 {
     const char *const texts[] = {target->f.auth_header_value, target->f.auth_param_value};
+    const char *const values[] = {c->header_value, c->param_value};
     apr_time_t end = apr_time_now() + RENEWAL;
     aip_credential_t fresh;
     aip_error_t err = {0};
     end = req->deadline && req->deadline < end ? req->deadline : end;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        if (aip_secret_refused(texts[i])) {
+        if (aip_secret_refused(texts[i], values[i], req->r->pool)) {
             aip_secret_wait(texts[i], end);
         }
     }

@@ -9,6 +9,7 @@ typedef struct aip_credential_t {
     const char *fields;                     /**< header fields, each with its line end; "": none */
     const char *header_name, *header_value; /**< what they were made of; NULL: none */
     const char *param;                      /**< "name=value", encoded, for the query; NULL: none */
+    const char *param_value;                /**< what they were resolved to */
     aip_span_t body_value;                  /**< of the member in the body; data NULL: none */
     bool clients;                           /**< the header is the client's own */
 } aip_credential_t;

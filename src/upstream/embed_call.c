@@ -147,7 +147,7 @@ static bool renew(const aip_embedder_conf_t *written, aip_embedder_conf_t *conf,
 {
     aip_embedder_conf_t fresh;
     aip_error_t err = {0};
-    if (aip_embedder_refused(written)) {
+    if (aip_embedder_refused(written, conf, pool)) {
         aip_embedder_wait(written, end);
     }
     if (aip_embedder_resolve(written, &fresh, pool, &err) != APR_SUCCESS ||

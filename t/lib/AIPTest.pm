@@ -437,6 +437,16 @@ sub deaths {
     return grep {/exit signal|segfault|SIGKILL|AddressSanitizer|runtime error/} $self->lines;
 }
 
+# A graceful restart; returns when the new generation has begun. Old children may still answer for a moment.
+sub graceful {
+    my ($self) = @_;
+    my $begun = sub { scalar(() = $self->log =~ /AH\d+: .* resuming normal operations/g) };
+    my $before = $begun->();
+    kill 'USR1', $self->{pid} or die "httpd $self->{pid}: $!\n";
+    AIPTest::wait_until('graceful restart', sub { $begun->() > $before });
+    return;
+}
+
 # The order to stop; it may take two seconds until the port is free.
 sub order_stop {
     my ($self) = @_;

@@ -36,6 +36,7 @@ typedef struct behave_s {
     int port; /* 0 = all */
     const char *path;
     const char *model;
+    const char *unless; /* "Name: value" that the request must not have */
     long conn_request_min;
     long times; /* -1 = for ever */
     mock_do_t *act;
@@ -286,8 +287,9 @@ static behave_t *behave_parse(json_t *spec, char *why, size_t size)
 
     b->times = 1;
     b->spec = json_incref(spec);
-    if (json_unpack_ex(spec, &err, JSON_STRICT, "{s?i,s?s,s?s,s?I,s?I,s:o}", "port", &b->port,
-                       "path", &b->path, "model", &b->model, "conn_request_min",
+    if (json_unpack_ex(spec, &err, JSON_STRICT, "{s?i,s?s,s?s,s?s,s?I,s?I,s:o}", "port",
+                       &b->port, "path", &b->path, "model", &b->model, "unless_header", &b->unless,
+                       "conn_request_min",
                        &b->conn_request_min, "times", &b->times, "do", &act)) {
         snprintf(why, size, "behaviour: %s", err.text);
     } else if (!json_is_object(act)) {
@@ -379,8 +381,24 @@ static mock_do_t *take(behave_t **at)
     return d;
 }
 
+/* Whether one of the header lines is "Name: value". */
+static bool has_header(mock_slice_t head, const char *line)
+{
+    size_t pos = 0, name_len = strcspn(line, ":");
+    const char *wanted = line + name_len + strspn(line + name_len, ": ");
+    mock_slice_t name, value;
+
+    while (mock_http_header_next(head.p, head.len, &pos, &name, &value)) {
+        if (name.len == name_len && !strncasecmp(name.p, line, name_len) &&
+            value.len == strlen(wanted) && !memcmp(value.p, wanted, value.len)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 mock_do_t *mock_behave_match(int port, mock_slice_t path, const mock_slice_t *model,
-                             unsigned conn_request)
+                             mock_slice_t head, unsigned conn_request)
 {
     for (behave_t **at = &queue; *at; at = &(*at)->next) {
         const behave_t *b = *at;
@@ -388,7 +406,7 @@ mock_do_t *mock_behave_match(int port, mock_slice_t path, const mock_slice_t *mo
 
         if (b->act->accept_close || b->act->accept_hang || (b->port && b->port != port) ||
             plen > path.len || (plen && memcmp(path.p, b->path, plen)) ||
-            (long)conn_request < b->conn_request_min) {
+            (long)conn_request < b->conn_request_min || (b->unless && has_header(head, b->unless))) {
             continue;
         }
         if (b->model &&

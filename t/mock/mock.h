@@ -209,7 +209,7 @@ size_t mock_behave_left(void);
 /* Both return a reference (mock_do_release) or NULL. `model` NULL: rows that name a model do not
  * match. */
 mock_do_t *mock_behave_match(int port, mock_slice_t path, const mock_slice_t *model,
-                             unsigned conn_request);
+                             mock_slice_t head, unsigned conn_request);
 mock_do_t *mock_behave_match_accept(int port);
 mock_do_t *mock_behave_by_model(mock_slice_t model); /* "mock-..." */
 void mock_do_release(mock_do_t *d);

@@ -165,6 +165,8 @@ is "only the given port and path" "$(reset; behave "{\"port\":$p2,\"path\":\"/v2
         post -o /dev/null -w '%{http_code} ' "$u" -d "$chat"; done)" "200 200 503 "
 is "only the given model" "$(reset; behave '{"model":"m2","do":{"status":503}}' >/dev/null
     for m in m1 m2; do post -o /dev/null -w '%{http_code} ' "$u1" -d "{\"model\":\"$m\"}"; done)" "200 503 "
+is "only requests without a header" "$(reset; behave '{"unless_header":"X-Key: right","times":-1,"do":{"status":401}}' >/dev/null
+    for key in right wrong Right; do post -o /dev/null -w '%{http_code} ' -H "X-Key: $key" "$u1" -d "$chat"; done)" "200 401 401 "
 is "only later requests of a connection" "$(reset; behave '{"conn_request_min":2,"do":{"status":503}}' >/dev/null
     post -o /dev/null -w '%{http_code} ' "$u1" -d "$chat" --next -sS -o /dev/null -w '%{http_code} ' "$u1" -d "$chat")" \
     "200 503 "

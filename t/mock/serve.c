@@ -212,7 +212,8 @@ static void handle_head(mock_conn_t *c)
     c->rec = mock_record_add(c->listener, c->id, c->requests,
                              (mock_slice_t){c->in.data, c->head.head_len});
     mock_event_count(c->listener, MOCK_EV_HEAD);
-    c->act = mock_behave_match(c->listener->port, path, NULL, c->requests);
+    c->act = mock_behave_match(c->listener->port, path, NULL,
+                               (mock_slice_t){c->in.data, c->head.head_len}, c->requests);
     if (c->act && c->act->early) {
         mock_request_t q = request_view(c, (mock_slice_t){"", 0});
 
@@ -254,7 +255,7 @@ static void handle_request(mock_conn_t *c)
     }
     if (!c->act) {
         c->act = mock_behave_match(c->listener->port, mock_target_path(q.target), &q.chat.model,
-                                   c->requests);
+                                   (mock_slice_t){q.head, q.head_len}, c->requests);
     }
     if (!c->act) {
         c->act = mock_behave_by_model(q.chat.model);
