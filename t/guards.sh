@@ -129,9 +129,9 @@ table_names() {
     [ -s "$tmp/directives" ] || echo "the table is empty"
     uniq -d "$tmp/directives" | sed 's/$/ is in the table twice/'
     grep -vE '^AI([A-Z0-9][a-z0-9]*)+$' "$tmp/directives"
-    # The rule for names: AI and the words of the path, without targets[].
+    # The rule for names: AI and the words of the path, without targets[]; "vault" for what is a vault's own.
     awk -F'\t' '$2 != "-" {
-        path = $2; sub(/^targets\[\]\./, "", path); n = split(path, words, /[._]/); want = "AI"
+        path = $2; sub(/^targets\[\]\./, "", path); sub(/^vaults\.(config\.)?/, "vault.", path); n = split(path, words, /[._]/); want = "AI"
         for (i = 1; i <= n; i++) want = want toupper(substr(words[i], 1, 1)) substr(words[i], 2)
         if ($1 != want) print $1 " should be named " want
     }' "$tmp/names"

@@ -345,7 +345,7 @@ X(STR, token_file, "AIVaultTokenFile", "-", NULL, 0, 0, NULL, 0, \
   "hcv, token: file with the token, read again at each login, as an agent renews it.") \
 X(STR, approle_auth_path, "AIVaultApproleAuthPath", "vaults.config.approle_auth_path", "approle", 0, 0, NULL, 0, \
   "hcv, approle: path of the auth method.") \
-X(STR, approle_role_id, "AIVaultApproleRoleId", "vaults.config.approle_role_id", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+X(STR, approle_role_id, "AIVaultApproleRoleId", "vaults.config.approle_role_id", NULL, 0, 0, NULL, AIP_F_VAULT, \
   "hcv, approle: role ID.") \
 X(STR, approle_secret_id, "AIVaultApproleSecretId", "vaults.config.approle_secret_id", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
   "hcv, approle: secret ID.") \

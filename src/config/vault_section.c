@@ -136,7 +136,7 @@ static int check_reference(const aip_bound_t *bound, const server_rec *s)
     error = error || !value ? error : check_value(bound, value);
     if (error) {
         ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, bound->server,
-                     "AIP0010: %s: %s: %s%s", bound->where, bound->row->directive, error,
+                     "AIP0012: %s: %s: %s%s", bound->where, bound->row->directive, error,
                      bound->vault ? " (what logs in to a vault comes from env or file)" : "");
     }
     return error ? 1 : 0;

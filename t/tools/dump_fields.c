@@ -117,7 +117,7 @@ static const char *range(const aip_field_t *row)
     if (row->words) {
         return replace(row->words, '|', ", ");
     }
-    if (row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM) {
+    if (row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM || row->kind == AIP_KIND_PORT) {
         return apr_pstrcat(pool, number(row->low), "..", number(row->high), NULL);
     }
     return "";

@@ -52,8 +52,8 @@ static aip_fetched_e fetch(const aip_source_t *source, aip_fetched_t *fetched, a
 static void note(void *baton, aip_log_level_e level, const char *message)
 {
     (void)baton, (void)level;
-    strncat(said, message, sizeof said - strlen(said) - 2);
-    strcat(said, "\n");
+    size_t len = strlen(said);
+    apr_snprintf(said + len, sizeof said - len, "%s\n", message);
 }
 
 static void *shared_memory(size_t size)
@@ -151,7 +151,7 @@ START_TEST(a_new_value_is_said_without_the_value)
     (void)aip_secrets_refresh(store, pool);
     (void)aip_secrets_get(store, 0, &second, pool);
     ck_assert_uint_eq(first, second); /* the same value is no new one */
-    strcpy(script->value, "other");
+    apr_cpystrn(script->value, "other", sizeof script->value);
     make_due();
     (void)aip_secrets_refresh(store, pool);
     ck_assert_str_eq(aip_secrets_get(store, 0, &second, pool), "other");
@@ -252,7 +252,7 @@ START_TEST(a_refused_value_is_fetched_early_once)
     ck_assert(!aip_secrets_refused(store, 0, turn)); /* the same value again: not so soon */
     (void)aip_secrets_refresh(store, pool);
     ck_assert_int_eq(script->asked, 2);
-    strcpy(script->value, "other");
+    apr_cpystrn(script->value, "other", sizeof script->value);
     make_due();
     (void)aip_secrets_refresh(store, pool);
     ck_assert(!aip_secrets_refused(store, 0, turn)); /* there is a newer one */
