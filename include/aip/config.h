@@ -96,12 +96,19 @@ typedef struct aip_gateway_t {
     const char *path; /**< of its <Location> */
 } aip_gateway_t;
 
+/** The rules of egress of one or more servers, and the fields that they were made from. */
+typedef struct aip_server_egress_t {
+    const aip_location_fields_t *fields;
+    const aip_egress_t *egress;
+} aip_server_egress_t;
+
 /** All that the configuration declares; one per configuration read, in pconf. */
 typedef struct aip_registry_t {
     apr_array_header_t *sections;  /**< aip_section_t */
     apr_array_header_t *targets;   /**< aip_targets_t *, all lists */
     apr_array_header_t *endpoints; /**< aip_endpoint_t * */
     apr_array_header_t *gateways;  /**< aip_gateway_t, filled by aip_check_config() */
+    apr_array_header_t *egresses;  /**< aip_server_egress_t, filled by aip_egress_prepare() */
     apr_array_header_t *caches;    /**< aip_route_cache_t *, filled by aip_check_config() */
     apr_hash_t *expressions;       /**< AIExplainFor -> ap_expr_info_t * */
     apr_hash_t *models; /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
@@ -134,6 +141,21 @@ const char *aip_section_target(cmd_parms *cmd, void *dir, const char *args);
 /** check_config hook: cross-field rules, embedder models. Errors are logged with their place and
  * stop the start. */
 int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+
+/**
+ * check_config: makes the rules of egress of all servers; those with the same AIEgress lines share
+ * one object, so that addresses can be compared.
+ * @return number of errors, each logged
+ */
+int aip_egress_prepare(apr_pool_t *pconf, server_rec *main_server);
+
+/** The rules of egress of a server, or of a configuration merged for a request. After
+ * aip_egress_prepare(); thread-safe, never NULL. */
+const aip_egress_t *aip_egress_of(const server_rec *s);
+const aip_egress_t *aip_egress_for(const aip_location_fields_t *f);
+
+/** NULL, or that AIEgressAllow lets no pattern match the URL. */
+const char *aip_egress_denied(const aip_egress_t *egress, const aip_url_t *url, apr_pool_t *pool);
 
 /** test_config hook: prints the gateways for `httpd -t -D DUMP_AI_GATEWAYS`. */
 void aip_config_dump(apr_pool_t *pconf, server_rec *s);

@@ -25,6 +25,7 @@ int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     aip_registry->targets = apr_array_make(pconf, 16, sizeof(aip_targets_t *));
     aip_registry->endpoints = apr_array_make(pconf, 16, sizeof(aip_endpoint_t *));
     aip_registry->gateways = apr_array_make(pconf, 16, sizeof(aip_gateway_t));
+    aip_registry->egresses = apr_array_make(pconf, 4, sizeof(aip_server_egress_t));
     aip_registry->caches = apr_array_make(pconf, 4, sizeof(struct aip_route_cache_t *));
     aip_registry->expressions = apr_hash_make(pconf);
     aip_registry->models = apr_hash_make(pconf);
@@ -127,9 +128,23 @@ static const char *add_expression(cmd_parms *cmd, apr_array_header_t **list, con
     return error;
 }
 
-static const char *field_done(cmd_parms *cmd, int index, const char *value)
+/* Relative to ServerRoot, as httpd's own file names are. */
+static void make_absolute(const cmd_parms *cmd, const char **path)
+{
+    const char *full = ap_server_root_relative(cmd->pool, *path);
+    *path = full ? full : *path;
+}
+
+static const char *field_done(cmd_parms *cmd, aip_location_fields_t *f, int index,
+                              const char *value)
 {
     const char *error = NULL;
+    if (index == AIP_L_egress_ca_file) {
+        make_absolute(cmd, &f->egress_ca_file);
+    }
+    if (index == AIP_L_egress_client_cert) {
+        make_absolute(cmd, &f->egress_client_cert);
+    }
     if (index == AIP_L_dry_run_path && (*value != '/' || !value[1])) {
         return apr_psprintf(cmd->pool, "AIDryRunPath '%s' must begin with '/' and have a name",
                             value);
@@ -173,12 +188,18 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
         return apr_psprintf(cmd->pool, "%s is not allowed inside <AITarget %s>; put it outside",
                             row->directive, dir->inside->name);
     }
+    if (row->flags & AIP_F_SERVER && cmd->path) {
+        return apr_psprintf(cmd->pool,
+                            "%s holds for all that leaves a server: it belongs into the main "
+                            "configuration or a <VirtualHost>, outside of any <Location> or <If>",
+                            row->directive);
+    }
     aip_config_register(cmd, dir);
     error = aip_field_set(row, row->target ? (void *)&dir->inside->f : (void *)&dir->f, argc, argv,
                           cmd->pool);
     if (!error) {
         error = row->target ? target_field_done(cmd, dir->inside, row->index, argv[0])
-                            : field_done(cmd, row->index, argv[0]);
+                            : field_done(cmd, &dir->f, row->index, argv[0]);
     }
     if (!error && row->flags & AIP_F_SECRET && !ap_strstr_c(cmd->directive->args, "{vault:")) {
         cmd->directive->args = "***"; /* mod_info and -D DUMP_CONFIG show what stands here */
