@@ -7,20 +7,21 @@ use warnings FATAL => 'all';
 use Time::HiRes qw(time);
 use lib 't/lib';
 use AIPTest;
+use AIPTest::CA;
 
 my $true = JSON::PP::true;
 my $tls  = "$AIPTest::Setup::t/state/tls";
+my $ca   = AIPTest::CA->new($tls);
 my %cert = (good => port('MOCK_TLS_1'), other => port('SPARE_2'), self => port('SPARE_3'), old => port('SPARE_4'), plain => port('MOCK_1'),
     hoarder => port('SPARE_5'), narrow => port('SPARE_6'), doorman => port('HTTPD_2'), chatty => port('HTTPD_3'));
-system("openssl x509 -req -days -1 -sha256 -CA $tls/ca.pem -CAkey $tls/ca.key -CAcreateserial -in $tls/server.csr -extfile $tls/server.ext -out $tls/old.pem 2>/dev/null") == 0
-    or die "no expired certificate\n";
 start_mock('--name', 'other', '--cert', "$tls/other.pem", '--key', "$tls/other.key", '--tls-port', $cert{other});
 start_mock('--name', 'self', '--cert', "$tls/self.pem", '--key', "$tls/self.key", '--tls-port', $cert{self});
-start_mock('--name', 'old', '--cert', "$tls/old.pem", '--key', "$tls/server.key", '--tls-port', $cert{old});
+start_mock('--name', 'old', '--cert', "$tls/expired.pem", '--key', "$tls/expired.key", '--tls-port', $cert{old});
 start_mock('--control-port', port('HTTPD_4'), '--rcvbuf', 4096, '--name', 'narrow', '--cert', "$tls/server.pem", '--key', "$tls/server.key", '--tls-port', $cert{narrow});
 
-# Servers that the mock does not play. The hoarder sends many session tickets and its answer in one go and keeps the
-# connection open; the doorman asks for a certificate; the chatty one speaks first, and no TLS.
+# Servers that the mock does not play. The doorman asks for a certificate; the hoarder sends many session tickets and its
+# answer in one go and keeps the connection open; the chatty one speaks first, and no TLS.
+$ca->server(port => $cert{doorman}, clients => 'ca');
 AIPTest::Setup::write_file("$tls/server.py", <<'PYTHON');
 import socket, ssl, sys
 
@@ -28,10 +29,7 @@ kind, port, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 answer = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}'
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(folder + '/server.pem', folder + '/server.key')
-context.num_tickets = 20 if kind == 'hoarder' else 2
-if kind == 'doorman':
-    context.load_verify_locations(folder + '/ca.pem')
-    context.verify_mode = ssl.CERT_REQUIRED
+context.num_tickets = 20
 
 
 def serve(peer):
@@ -72,9 +70,8 @@ while True:
         pass
     peer.close()
 PYTHON
-my @servers = map { AIPTest::Setup::spawn("$AIPTest::Setup::t/logs/mock_log", 'python3', "$tls/server.py", $_, $cert{$_}, $tls) } qw(hoarder doorman chatty);
+my @servers = map { AIPTest::Setup::spawn("$AIPTest::Setup::t/logs/mock_log", 'python3', "$tls/server.py", $_, $cert{$_}, $tls) } qw(hoarder chatty);
 END { local $?; kill 'TERM', @servers; waitpid $_, 0 for @servers }
-AIPTest::Setup::write_file("$tls/client.pem", slurp("$tls/other.pem") . slurp("$tls/other.key"));
 
 sub location {
     my ($path, $port, @lines) = @_;
@@ -82,22 +79,22 @@ sub location {
         'AIBalancerReadTimeout 1000', 'AIBalancerWriteTimeout 3000', '<AITarget t>', 'AIRouteType llm/v1/chat', 'AIModelProvider openai',
         "AIModelName $path", "AIModelOptionsUpstreamUrl https://localhost:$port/v1/chat/completions", @lines, "</AITarget>\n</Location>\n";
 }
-my $ca = "SSLProxyCACertificateFile \"$tls/ca.pem\"";
+my $trust = "SSLProxyCACertificateFile \"$tls/ca.pem\"";
 my $h = start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\n"
-        . location('trusted', $cert{good}, $ca)
-        . location('also', $cert{good}, $ca, 'SSLProxyVerifyDepth 2')
+        . location('trusted', $cert{good}, $trust)
+        . location('also', $cert{good}, $trust, 'SSLProxyVerifyDepth 2')
         . location('system', $cert{good})
         . location('unverified', $cert{good}, 'SSLProxyVerify none')
-        . location('wrong-name', $cert{other}, $ca)
-        . location('any-name', $cert{other}, $ca, 'SSLProxyCheckPeerName off')
-        . location('self', $cert{self}, $ca)
-        . location('expired', $cert{old}, $ca)
-        . location('no-tls', $cert{plain}, $ca)
-        . location('chatty', $cert{chatty}, $ca)
-        . location('hoarder', $cert{hoarder}, $ca)
-        . location('narrow', $cert{narrow}, $ca)
-        . location('doorman', $cert{doorman}, $ca, "SSLProxyMachineCertificateFile \"$tls/client.pem\"")
-        . location('stranger', $cert{doorman}, $ca)
+        . location('wrong-name', $cert{other}, $trust)
+        . location('any-name', $cert{other}, $trust, 'SSLProxyCheckPeerName off')
+        . location('self', $cert{self}, $trust)
+        . location('expired', $cert{old}, $trust)
+        . location('no-tls', $cert{plain}, $trust)
+        . location('chatty', $cert{chatty}, $trust)
+        . location('hoarder', $cert{hoarder}, $trust)
+        . location('narrow', $cert{narrow}, $trust)
+        . location('doorman', $cert{doorman}, $trust, "SSLProxyMachineCertificateFile \"$tls/client-all.pem\"")
+        . location('stranger', $cert{doorman}, $trust)
         . <<"CONF");
 <Location /embed>
 AIProxy On

@@ -141,11 +141,14 @@ static const char *openssl_words(const char *said, apr_pool_t *pool)
     return words && words[1] ? apr_pstrdup(pool, words + 1) : NULL;
 }
 
+/* A chain that fails has its reason; what is left is the name, for which libcurl says 0 or 1. */
 static const char *certificate_reason(CURL *curl)
 {
     long result = 0;
     curl_easy_getinfo(curl, CURLINFO_SSL_VERIFYRESULT, &result);
-    return result ? X509_verify_cert_error_string(result) : "it is for another name";
+    return result == X509_V_OK || result == X509_V_ERR_UNSPECIFIED
+               ? "it is for another name"
+               : X509_verify_cert_error_string(result);
 }
 
 const char *aip_fetch_reason(CURL *curl, CURLcode code, const aip_fetch_egress_t *state,

@@ -4,7 +4,8 @@
 #
 # Environment: AIP_MODULE (mod_ai_proxy_adv.so), AIP_MOCK (t/mock/mock), AIP_APXS, AIP_MPM (event, worker, prefork),
 # AIP_TEST_REDIS_PORT, AIP_TEST_MINILM_PORT and AIP_TEST_MINILM_KEY (servers that run already), AIP_REDIS_DIR (for a Redis
-# of a test's own), AIP_CLIENTS_DIR (Python packages). Tests that need what is not there fail.
+# of a test's own), AIP_VAULT_DIR (for AIPTest::Vault), AIP_CLIENTS_DIR (Python packages). Tests that need what is not there
+# fail.
 package AIPTest::Setup;
 
 use strict;
@@ -19,11 +20,12 @@ our $t   = abs_path(dirname(__FILE__) . '/../..');
 our $top = dirname($t);
 
 # Names of the ports in t/conf/ports.conf, in order above a base that is free as a whole. HTTPD*: for our httpd; SPARE*:
-# free for servers that a test starts; DEAD: nobody listens there.
+# free for servers that a test starts; VAULT*: for AIPTest::Vault; PEER*: for AIPTest::CA; DEAD: nobody listens there.
 my @listened = (
     qw(HTTPD HTTPD_TLS HTTPD_2 HTTPD_3 HTTPD_4),
     qw(MOCK_CONTROL MOCK_1 MOCK_2 MOCK_3 MOCK_4 MOCK_5 MOCK_6 MOCK_7 MOCK_8 MOCK_EMBED MOCK_TLS_1 MOCK_TLS_2 MOCK_BLACKHOLE),
     qw(DEAD SPARE_1 SPARE_2 SPARE_3 SPARE_4 SPARE_5 SPARE_6),
+    qw(VAULT_1 VAULT_2 VAULT_3 VAULT_REVIEW PEER_1 PEER_2 PEER_3 PEER_4),
 );
 my ($guard, %port, $mock_pid);
 
@@ -83,27 +85,6 @@ sub httpd {
     return output_of($apxs, '-q', 'SBINDIR') . '/' . output_of($apxs, '-q', 'PROGNAME');
 }
 
-# A certificate authority, a certificate for localhost and 127.0.0.1, one for another name, and one that nobody signed.
-sub certificates {
-    my $dir = "$t/state/tls";
-    make_path($dir);
-    my $new = "openssl req -newkey rsa:2048 -nodes -sha256 -keyout $dir";
-    my $sign = "openssl x509 -req -days 30 -sha256 -CA $dir/ca.pem -CAkey $dir/ca.key -CAcreateserial";
-    for my $command (
-        "$new/ca.key -x509 -days 30 -subj '/CN=test authority' -out $dir/ca.pem",
-        "$new/server.key -subj /CN=localhost -out $dir/server.csr",
-        "printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' >$dir/server.ext",
-        "$sign -in $dir/server.csr -extfile $dir/server.ext -out $dir/server.pem",
-        "$new/other.key -subj /CN=other.example -out $dir/other.csr",
-        "printf 'subjectAltName=DNS:other.example' >$dir/other.ext",
-        "$sign -in $dir/other.csr -extfile $dir/other.ext -out $dir/other.pem",
-        "$new/self.key -x509 -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -out $dir/self.pem",
-    ) {
-        system("$command 2>$dir/log") == 0 or die "certificates: $command\n" . output_of('cat', "$dir/log") . "\n";
-    }
-    return $dir;
-}
-
 sub prepare {
     my $apxs = $ENV{AIP_APXS} ||= 'apxs';
     my $mpm  = $ENV{AIP_MPM} ||= 'event';
@@ -115,7 +96,9 @@ sub prepare {
     $ENV{AIP_HTTPD} = httpd($apxs);
     make_path("$t/logs", "$t/state", "$t/htdocs");
     choose_ports();
-    my $tls = certificates();
+    my $tls = "$t/state/tls";
+    require AIPTest::CA;
+    AIPTest::CA->new($tls);
     write_file("$t/conf/modules.load", modules($apxs, $mpm));
     write_file(
         "$t/conf/ports.inc",
