@@ -14,7 +14,7 @@ my $tls = "$AIPTest::Setup::t/state/tls";
 my $ca = AIPTest::CA->new($tls);
 my %port = (
     self => port('PEER_1'), expired => port('PEER_2'), other => port('PEER_3'), foreign => port('PEER_4'), old => port('SPARE_2'),
-    middle => port('SPARE_3'), doorman => port('SPARE_4'), good => port('MOCK_TLS_1')
+    middle => port('SPARE_3'), doorman => port('SPARE_4'), porter => port('VAULT_1'), good => port('MOCK_TLS_1')
 );
 
 # why a peer is refused: to the request path, and in words of libcurl's
@@ -59,6 +59,7 @@ sub routes { return map { routing($_, $port{$_}) . "</Location>\n" } @_ }
 my @bad = sort keys %why;
 my $middle = $ca->server(port => $port{middle}, max => 'TLSv1.2');
 my $doorman = $ca->server(port => $port{doorman}, clients => 'ca');
+my $porter = $ca->server(port => $port{porter}, clients => 'ca', max => 'TLSv1.2'); # refuses within the handshake
 my $state = "$AIPTest::Setup::t/state/vectors-61";
 mkdir $state;
 
@@ -132,7 +133,9 @@ for my $name (@bad) {
 # ---- a peer that wants a certificate ----
 my $from = length $h->log;
 isnt(ask('doorman')->{status}, 200, 'a peer that wants a certificate refuses without');
-like(substr($h->log, $from), qr/AIP0071: doorman: TLS with \S+ failed: .*certificate required/, 'the log says so');
+like(substr($h->log, $from), qr/AIP0071: doorman: TLS with \S+ failed: (.*certificate required|the peer asked for a certificate and got none)/, 'the log says so');
+is(ask('porter')->{status}, 502, 'also with TLS 1.2');
+like($h->log, qr/AIP0071: porter: TLS with \S+ failed: .*handshake failure/, 'the log says so');
 is(ask('known-doorman', 'SPARE_6')->{status}, 200, 'AIEgressClientCert shows one');
 is(($doorman->seen)[-1]{client}, 'gateway', 'which arrives');
 is(ask('known-good', 'SPARE_6')->{status}, 200, 'a peer that does not ask is reached as well; the authority comes from the main server');
@@ -160,7 +163,7 @@ unlike($h->log, qr/PRIVATE KEY/, 'and no key');
 
 # ---- bad: references in the background, in libcurl's words ----
 unlink glob "$state/*";
-$h = start_httpd(conf('HTTPD_2', join '', routes(@bad, 'doorman', 'good'),
+$h = start_httpd(conf('HTTPD_2', join '', routes(@bad, 'porter', 'good'),
     "Listen 127.0.0.1:\${HTTPD_3_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_3_PORT}>\nAIEgressMinTls TLSv1.3\n", routing('new-middle', $port{middle}), "</Location>\n</VirtualHost>\n",
     "Listen 127.0.0.1:\${HTTPD_4_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_4_PORT}>\nAIEgressClientCert \"$tls/client-all.pem\"\n", routing('known', $port{doorman}), "</Location>\n</VirtualHost>\n"));
 for my $name (@bad) {
@@ -169,10 +172,10 @@ for my $name (@bad) {
 }
 wait_until('the peer of TLS 1.2', sub { () = $h->log =~ /AIP0103: [^\n]*protocol version/g > 1 }, 20);
 pass('AIEgressMinTls holds for references');
-wait_until('doorman', sub { $h->log =~ /AIP0103: [^\n]*certificate required/ }, 20);
+wait_until('porter', sub { $h->log =~ /AIP0103: [^\n]*handshake failure/ }, 20);
 wait_until('known', sub { grep { ($_->{client} // '') eq 'gateway' && $_->{path} =~ /embeddings/ } $doorman->seen }, 20);
 pass('AIEgressClientCert is shown for references');
-is(scalar(grep { $_->{method} && ($_->{client} // '') ne 'gateway' } $doorman->seen), 0, 'nobody without it got in');
+is(scalar(grep { $_->{method} && ($_->{client} // '') ne 'gateway' } $doorman->seen, $porter->seen), 0, 'nobody without it got in');
 is(routed('embed/good', 'HTTPD_2')->json->{model}, 'zero', 'a good one beside them');
 is(got($peer{$_}), 1, "$_: got nothing but what own lines of targets let through") for qw(self other foreign);
 is(got($peer{$_}), 0, "$_: got nothing") for qw(expired old);

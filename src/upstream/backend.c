@@ -132,6 +132,7 @@ static apr_status_t read_tls(void *ctx, char *buf, apr_size_t *len)
     }
     if (rv == APR_SUCCESS) {
         rv = apr_brigade_flatten(b->in, buf, len);
+        b->state->received = true;
         rv = rv == APR_SUCCESS && *len == 0 ? APR_EAGAIN : rv;
     }
     apr_brigade_cleanup(b->in);

@@ -66,7 +66,10 @@ static void listen_to(const SSL *ssl, int where, int ret)
         state->reason = apr_pstrcat(c->pool, "the peer sent the alert: ", alert_words(ret), NULL);
     } else if (where == SSL_CB_CONNECT_EXIT && ret <= 0) {
         note_failure(ssl, state);
+    } else if (where & SSL_CB_LOOP && SSL_get_state(ssl) == TLS_ST_CR_CERT_REQ) {
+        state->unshown = true;
     } else if (where & SSL_CB_HANDSHAKE_DONE && !state->shaken) {
+        state->unshown = state->unshown && !SSL_get_certificate(ssl);
         note_name(ssl, state);
     }
 }
@@ -86,7 +89,13 @@ const char *aip_tls_reason(const aip_tls_state_t *state, bool refused)
         return "mod_ssl did not accept the certificate";
     }
     bool alert = state->reason && strncmp(state->reason, "the peer sent", 13) == 0;
-    return refused || alert ? state->reason : NULL;
+    if (refused || alert) {
+        return state->reason;
+    }
+    /* with TLS 1.3 such a peer closes after the handshake, and its alert may get lost */
+    return state->unshown && !state->received
+               ? "the peer asked for a certificate and got none (AIEgressClientCert)"
+               : NULL;
 }
 
 void aip_tls_reason_register(void)
