@@ -194,5 +194,5 @@ is($r->{status}, 503, 'AIRouteOnFailure fail: 503');
 is($r->error->{code}, 'references_missing', 'says why');
 like($h->log, qr/AIP0103/, 'the references cannot be made');
 $h->stop;
-is_deeply([$h->unexpected('AIP0021', 'AIP0043', 'AIP0103', qr/\[(ssl|proxy):/)], [], 'nothing unexpected in the log');
+is_deeply([$h->unexpected('AIP0021', 'AIP0043', 'AIP0071', 'AIP0103', qr/\[(ssl|proxy):/)], [], 'nothing unexpected in the log');
 finish();

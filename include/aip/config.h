@@ -113,6 +113,11 @@ typedef struct aip_bound_t {
     server_rec *server; /**< whose vaults are meant */
     const char *where;
 } aip_bound_t;
+/** The rules of egress of one or more servers, and the fields that they were made from. */
+typedef struct aip_server_egress_t {
+    const aip_location_fields_t *fields;
+    const aip_egress_t *egress;
+} aip_server_egress_t;
 
 /** All that the configuration declares; one per configuration read, in pconf. */
 typedef struct aip_registry_t {
@@ -123,6 +128,7 @@ typedef struct aip_registry_t {
     apr_array_header_t *bound;     /**< aip_bound_t */
     struct aip_secrets_t *secrets; /**< built by aip_check_config() */
     apr_array_header_t *gateways;  /**< aip_gateway_t, filled by aip_check_config() */
+    apr_array_header_t *egresses;  /**< aip_server_egress_t, filled by aip_egress_prepare() */
     apr_array_header_t *caches;    /**< aip_route_cache_t *, filled by aip_check_config() */
     apr_hash_t *expressions;       /**< AIExplainFor -> ap_expr_info_t * */
     apr_hash_t *models; /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
@@ -172,6 +178,21 @@ int aip_check_secrets(apr_pool_t *pconf, const server_rec *s);
 /** check_config hook: cross-field rules, embedder models. Errors are logged with their place and
  * stop the start. */
 int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+
+/**
+ * check_config: makes the rules of egress of all servers; those with the same AIEgress lines share
+ * one object, so that addresses can be compared.
+ * @return number of errors, each logged
+ */
+int aip_egress_prepare(apr_pool_t *pconf, server_rec *main_server);
+
+/** The rules of egress of a server, or of a configuration merged for a request. After
+ * aip_egress_prepare(); thread-safe, never NULL. */
+const aip_egress_t *aip_egress_of(const server_rec *s);
+const aip_egress_t *aip_egress_for(const aip_location_fields_t *f);
+
+/** NULL, or that AIEgressAllow lets no pattern match the URL. */
+const char *aip_egress_denied(const aip_egress_t *egress, const aip_url_t *url, apr_pool_t *pool);
 
 /** test_config hook: prints the gateways for `httpd -t -D DUMP_AI_GATEWAYS`. */
 void aip_config_dump(apr_pool_t *pconf, server_rec *s);

@@ -7,6 +7,7 @@
 #include <httpd.h>
 #include <http_config.h>
 
+#include "aip/egress.h"
 #include "aip/http1.h"
 #include "aip/provider.h"
 
@@ -16,7 +17,11 @@ typedef struct aip_endpoint_t {
     const char *name; /**< for logs */
     aip_url_t url;
     server_rec *server;
-    ap_conf_vector_t *section; /**< SSLProxy* of this endpoint; NULL for http */
+    const char *where;          /**< "file:line" */
+    ap_conf_vector_t *user;     /**< the operator's own SSLProxy* lines, or NULL */
+    const aip_egress_t *egress; /**< set by aip_endpoints_prepare() when it is not yet */
+    bool proxied;               /**< through the proxy of egress */
+    ap_conf_vector_t *section;  /**< SSLProxy* of this endpoint; NULL for http */
     apr_interval_time_t connect_timeout;
     apr_interval_time_t io_timeout; /**< what blocks inside mod_ssl is bounded by it */
     struct proxy_worker *worker;
@@ -28,14 +33,21 @@ const char *aip_endpoint_missing(const aip_url_t *url, apr_pool_t *pool);
 
 /**
  * Makes an endpoint and adds it to the registry. While the configuration is read or checked.
- * @param user  vector with the operator's SSLProxy* lines, or NULL
  * @param error out: why not
  */
 aip_endpoint_t *aip_endpoint_create(const char *name, const aip_url_t *url, server_rec *server,
-                                    ap_conf_vector_t *user, apr_pool_t *pconf, const char **error);
+                                    apr_pool_t *pconf, const char **error);
 
-/** The endpoint of a URL's origin that belongs to no target, or NULL. */
-aip_endpoint_t *aip_endpoint_find(const char *name, const aip_url_t *url);
+/** The endpoint of a URL's origin and these rules of egress that belongs to no target, or NULL. */
+aip_endpoint_t *aip_endpoint_find(const char *name, const aip_url_t *url,
+                                  const aip_egress_t *egress);
+
+/**
+ * check_config, when all AIEgress lines are known and before mod_ssl prepares sections: gives each
+ * endpoint its rules of egress (those of the server in which it is written) and its TLS settings.
+ * @return number of errors, each logged
+ */
+int aip_endpoints_prepare(apr_pool_t *pconf);
 
 /** post_config: defines the workers. */
 apr_status_t aip_endpoints_define(apr_pool_t *pconf, server_rec *s);
@@ -43,7 +55,8 @@ apr_status_t aip_endpoints_define(apr_pool_t *pconf, server_rec *s);
 /** child_init, after mod_proxy's: initialises them. */
 void aip_endpoints_init(apr_pool_t *pchild, server_rec *s);
 
-/** register_hooks: the filter that tells when a socket below mod_ssl is empty. */
+/** register_hooks: the filter that tells when a socket below mod_ssl is empty, and the ear at
+ * mod_ssl's handshakes. */
 void aip_backend_register(void);
 
 /** Looks whether the client has left; then r->connection->aborted is set. */

@@ -74,7 +74,8 @@ typedef struct aip_sticky_rule_t {
 #define AIP_F_SECRET 1u /**< value is never shown */
 #define AIP_F_VAULT 2u  /**< value may hold {vault://...} references */
 #define AIP_F_ONCE 4u   /**< a second time in one section is an error */
-#define AIP_F_SERVER 8u /**< legal at server and <VirtualHost> level only */
+#define AIP_F_SERVER 64u /**< holds for a whole server: legal there and in <VirtualHost> only */
+#define AIP_F_MANY 128u  /**< a LIST that takes several values a line */
 
 #define AIP_MS_MAX 2147483646.0
 #define AIP_SIZE_MAX 1073741824.0
@@ -242,7 +243,21 @@ X(FLAG, route_headers, "AIRouteHeaders", "-", "Off", 0, 0, NULL, 0, \
 X(STR, state_dir, "AIStateDir", "-", "ai_proxy_adv", 0, 0, NULL, 0, \
   "Directory for cached reference vectors, relative to DefaultRuntimeDir; made at start, owned by the server's user.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
-  "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.")
+  "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \
+X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
+  "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
+X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \
+  "user:password for AIEgressProxy, sent to it alone (Basic).") \
+X(LIST, egress_no_proxy, "AIEgressNoProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_MANY, \
+  "What is reached without AIEgressProxy: host, .domain with all below it, address, network such as 10.0.0.0/8, or *. Several a line.") \
+X(STR, egress_ca_file, "AIEgressCaFile", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
+  "PEM file with the authorities that TLS peers are verified against, instead of the system's.") \
+X(ENUM, egress_min_tls, "AIEgressMinTls", "-", "TLSv1.2", 0, 0, "TLSv1.2|TLSv1.3", AIP_F_SERVER, \
+  "Oldest version of TLS that is spoken with a peer.") \
+X(STR, egress_client_cert, "AIEgressClientCert", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
+  "PEM file with a certificate and its key, shown to peers that ask for one.") \
+X(LIST, egress_allow, "AIEgressAllow", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_MANY, \
+  "Where connections may go; unset: everywhere but to link-local and metadata addresses. scheme://host[:port][/path] with * inside, or a host, address or network. Several a line.")
 
 #define AIP_TARGET_FIELDS(X) \
 X(ENUM, route_type, "AIRouteType", "targets[].route_type", NULL, 0, 0, "llm/v1/chat", 0, \

@@ -4,6 +4,7 @@
 /* What the fields of a section mean for the core: routes, rules, embedder, Redis. Used by the
  * module and by aipctl, so that both decide alike. */
 
+#include "aip/egress.h"
 #include "aip/fields.h"
 #include "aip/router.h"
 
@@ -17,6 +18,13 @@ const char *aip_model_dir(const char *name, apr_pool_t *pool);
  */
 const char *aip_embedder_conf_of(const aip_location_fields_t *f, const aip_model2vec_t *local,
                                  aip_embedder_conf_t *conf, apr_pool_t *pool);
+
+/**
+ * Fills `egress` from the AIEgress directives. Strings are shared with `f`; the files are not read.
+ * @return NULL, or a sentence that names the directive that is wrong
+ */
+const char *aip_egress_conf_of(const aip_location_fields_t *f, aip_egress_t *egress,
+                               apr_pool_t *pool);
 
 aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *pool);
 

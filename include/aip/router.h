@@ -5,6 +5,7 @@
  * background, keeps them in a file cache, answers distances from the vector store, and from its own
  * mirror while the store is away. */
 
+#include "aip/egress.h"
 #include "aip/embeddings.h"
 #include "aip/json.h"
 #include "aip/log.h"
@@ -22,6 +23,7 @@ typedef struct aip_embedder_conf_t {
     int dims;
     bool send_dimensions;
     apr_interval_time_t timeout;
+    const aip_egress_t *egress; /**< how the provider is reached; NULL: the defaults */
 } aip_embedder_conf_t;
 
 typedef struct aip_router_conf_t {

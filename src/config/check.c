@@ -241,7 +241,11 @@ static void finish_targets(aip_targets_t *targets, apr_pool_t *pool)
 int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     (void)plog, (void)ptemp;
-    int errors = aip_check_secrets(pconf, s);
+    int errors = aip_egress_prepare(pconf, s);
+    errors += aip_check_secrets(pconf, s);
+    if (errors) {
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
     for (int i = 0; i < aip_registry->targets->nelts; i++) {
         finish_targets(APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *), pconf);
     }
@@ -252,5 +256,6 @@ int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, ser
         check_section(&check);
         errors += check.errors;
     }
+    errors += aip_endpoints_prepare(pconf);
     return errors ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }

@@ -86,30 +86,52 @@ static void check_embeddings_auth(aip_check_t *check)
     }
 }
 
-/* The connections of an embeddings provider; sections that share it share them, and the shortest
- * patience counts. */
-static void make_endpoint(aip_check_t *check, const char *text)
+static void add_endpoint(aip_check_t *check, const aip_url_t *url, const aip_egress_t *egress)
 {
-    const char *error;
-    aip_url_t *url = apr_pcalloc(check->pool, sizeof *url);
-    if (aip_url_parse(text, url, check->pool, &error) != APR_SUCCESS) {
-        aip_complain(check, "AIEmbeddingsModelOptionsUpstreamUrl '%s' %s",
-                     aip_url_shown(text, check->pool), error);
-        return;
-    }
-    aip_endpoint_t *endpoint = aip_endpoint_find("embeddings", url);
+    const char *error = NULL;
+    aip_endpoint_t *endpoint = aip_endpoint_find("embeddings", url, egress);
     if (!endpoint) {
-        endpoint = aip_endpoint_create("embeddings", url, check->section->server, NULL, check->pool,
-                                       &error);
+        endpoint =
+            aip_endpoint_create("embeddings", url, check->section->server, check->pool, &error);
     }
     if (!endpoint) {
         aip_complain(check, "%s", error);
         return;
     }
     apr_interval_time_t timeout = apr_time_from_msec(check->conf->f.embeddings_timeout);
+    endpoint->egress = egress;
+    endpoint->where = check->section->where;
     endpoint->connect_timeout =
         timeout < endpoint->connect_timeout ? timeout : endpoint->connect_timeout;
     endpoint->io_timeout = endpoint->connect_timeout;
+}
+
+/* The connections of an embeddings provider; sections that share it share them, and the shortest
+ * patience counts. What stands in the main server is used by virtual hosts, too, which may have
+ * rules of egress of their own. */
+static void make_endpoint(aip_check_t *check, const char *text)
+{
+    const char *error;
+    const aip_egress_t *own = aip_egress_for(&check->conf->f);
+    aip_url_t *url = apr_pcalloc(check->pool, sizeof *url);
+    if (aip_url_parse(text, url, check->pool, &error) != APR_SUCCESS) {
+        aip_complain(check, "AIEmbeddingsModelOptionsUpstreamUrl '%s' %s",
+                     aip_url_shown(text, check->pool), error);
+        return;
+    }
+    error = aip_egress_denied(own, url, check->pool);
+    if (error) {
+        aip_complain(check, "AIEmbeddingsModelOptionsUpstreamUrl: %s", error);
+        return;
+    }
+    add_endpoint(check, url, own);
+    for (int i = 0; !check->section->server->is_virtual && i < aip_registry->egresses->nelts; i++) {
+        const aip_egress_t *other =
+            APR_ARRAY_IDX(aip_registry->egresses, i, aip_server_egress_t).egress;
+        if (other != own && aip_egress_allows(other, url)) {
+            add_endpoint(check, url, other);
+        }
+    }
 }
 
 static const char *embeddings_url(const aip_location_fields_t *f,

@@ -30,6 +30,7 @@ int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     aip_registry->vaults = apr_array_make(pconf, 4, sizeof(aip_vault_section_t));
     aip_registry->bound = apr_array_make(pconf, 8, sizeof(aip_bound_t));
     aip_registry->gateways = apr_array_make(pconf, 16, sizeof(aip_gateway_t));
+    aip_registry->egresses = apr_array_make(pconf, 4, sizeof(aip_server_egress_t));
     aip_registry->caches = apr_array_make(pconf, 4, sizeof(struct aip_route_cache_t *));
     aip_registry->expressions = apr_hash_make(pconf);
     aip_registry->models = apr_hash_make(pconf);
@@ -132,9 +133,23 @@ static const char *add_expression(cmd_parms *cmd, apr_array_header_t **list, con
     return error;
 }
 
-static const char *field_done(cmd_parms *cmd, int index, const char *value)
+/* Relative to ServerRoot, as httpd's own file names are. */
+static void make_absolute(const cmd_parms *cmd, const char **path)
+{
+    const char *full = ap_server_root_relative(cmd->pool, *path);
+    *path = full ? full : *path;
+}
+
+static const char *field_done(cmd_parms *cmd, aip_location_fields_t *f, int index,
+                              const char *value)
 {
     const char *error = NULL;
+    if (index == AIP_L_egress_ca_file) {
+        make_absolute(cmd, &f->egress_ca_file);
+    }
+    if (index == AIP_L_egress_client_cert) {
+        make_absolute(cmd, &f->egress_client_cert);
+    }
     if (index == AIP_L_dry_run_path && (*value != '/' || !value[1])) {
         return apr_psprintf(cmd->pool, "AIDryRunPath '%s' must begin with '/' and have a name",
                             value);
@@ -221,7 +236,9 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
         return error;
     }
     if (row->flags & AIP_F_SERVER && cmd->path) {
-        return apr_psprintf(cmd->pool, "%s holds for a whole server; put it outside of sections",
+        return apr_psprintf(cmd->pool,
+                            "%s holds for a whole server: it belongs into the main configuration "
+                            "or a <VirtualHost>, outside of any <Location> or <If>",
                             row->directive);
     }
     aip_config_register(cmd, dir);
@@ -230,7 +247,7 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
     if (!error && row->place == AIP_IN_TARGET) {
         error = target_field_done(cmd, dir->inside, row->index, argv[0]);
     } else if (!error && row->place == AIP_IN_LOCATION) {
-        error = field_done(cmd, row->index, argv[0]);
+        error = field_done(cmd, &dir->f, row->index, argv[0]);
     }
     bool reference = row->flags & AIP_F_VAULT && argc == 1 && aip_reference_in(argv[0]);
     if (!error && reference) {

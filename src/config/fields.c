@@ -264,10 +264,14 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
     case AIP_KIND_SET:
         return set_words(row, at, argc, argv, pool);
     case AIP_KIND_LIST:
-        if (!*argv[0]) {
-            return apr_psprintf(pool, "%s: the value must not be empty", row->directive);
+        for (int i = 0; i < argc; i++) {
+            if (!*argv[i]) {
+                return apr_psprintf(pool, "%s: the value must not be empty", row->directive);
+            }
         }
-        list_add(at, own, apr_pstrdup(pool, argv[0]), pool);
+        for (int i = 0; i < argc; i++) {
+            list_add(at, own || i, apr_pstrdup(pool, argv[i]), pool);
+        }
         return NULL;
     case AIP_KIND_SCOPE:
         return set_scope(row, at, argc, argv, pool);
@@ -281,7 +285,8 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
 
 static bool takes_several(const aip_field_t *row)
 {
-    return row->kind == AIP_KIND_SET || row->kind == AIP_KIND_SCOPE || row->kind == AIP_KIND_STICKY;
+    return row->kind == AIP_KIND_SET || row->kind == AIP_KIND_SCOPE ||
+           row->kind == AIP_KIND_STICKY || row->flags & AIP_F_MANY;
 }
 
 const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
@@ -294,6 +299,7 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
     if (argc < 1 || (argc > 1 && !takes_several(row)) || argc > 16) {
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words"
+                            : row->flags & AIP_F_MANY ? "one to 16 values a line"
                             : argc > 1                ? "one argument; put quotes around it"
                                                       : "one argument that is not empty");
     }

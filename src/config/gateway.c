@@ -37,6 +37,11 @@ const char *aip_embedder_conf_of(const aip_location_fields_t *f, const aip_model
     if (!url || !f->set[AIP_L_vectordb_dimensions]) {
         return "the embeddings provider is not configured completely";
     }
+    aip_egress_t *egress = apr_pcalloc(pool, sizeof *egress);
+    const char *error = aip_egress_conf_of(f, egress, pool);
+    if (error) {
+        return error;
+    }
     bool query_param =
         f->embeddings_auth_param_name && f->embeddings_auth_param_location == AIP_PARAM_QUERY;
     *conf = (aip_embedder_conf_t){
@@ -51,8 +56,71 @@ const char *aip_embedder_conf_of(const aip_location_fields_t *f, const aip_model
         .dims = (int)f->vectordb_dimensions,
         .send_dimensions = send_dimensions(f),
         .timeout = apr_time_from_msec(f->embeddings_timeout),
+        .egress = egress,
     };
     return NULL;
+}
+
+static const char *proxy_of(const aip_location_fields_t *f, aip_egress_t *egress, apr_pool_t *pool)
+{
+    aip_url_t url;
+    const char *why, *shown = aip_url_shown(f->egress_proxy, pool);
+    if (aip_url_parse(f->egress_proxy, &url, pool, &why) != APR_SUCCESS) {
+        return strchr(f->egress_proxy, '@')
+                   ? "AIEgressProxy must not hold credentials: add 'AIEgressProxyAuth "
+                     "\"user:password\"'"
+                   : apr_psprintf(pool, "AIEgressProxy '%s' must be http://host:port", shown);
+    }
+    if (url.tls) {
+        return apr_psprintf(pool,
+                            "AIEgressProxy '%s': TLS to the proxy itself is not supported; write "
+                            "http://host:port (what goes through the tunnel is encrypted anyway)",
+                            shown);
+    }
+    if (strcmp(url.path, "/") != 0 || url.query) {
+        return apr_psprintf(pool, "AIEgressProxy '%s' must be http://host:port, without a path",
+                            shown);
+    }
+    egress->proxy_host = url.host;
+    egress->proxy_port = url.port;
+    return NULL;
+}
+
+static const char *check_values(const aip_egress_t *egress, apr_pool_t *pool)
+{
+    const char *error = NULL;
+    for (int i = 0; !error && egress->allow && i < egress->allow->nelts; i++) {
+        error = aip_egress_allow_error(APR_ARRAY_IDX(egress->allow, i, const char *), pool);
+    }
+    if (error) {
+        return apr_pstrcat(pool, "AIEgressAllow ", error, NULL);
+    }
+    for (int i = 0; !error && egress->no_proxy && i < egress->no_proxy->nelts; i++) {
+        error = aip_egress_no_proxy_error(APR_ARRAY_IDX(egress->no_proxy, i, const char *), pool);
+    }
+    return error ? apr_pstrcat(pool, "AIEgressNoProxy ", error, NULL) : NULL;
+}
+
+const char *aip_egress_conf_of(const aip_location_fields_t *f, aip_egress_t *egress,
+                               apr_pool_t *pool)
+{
+    const char *error;
+    *egress = (aip_egress_t){.proxy_auth = f->egress_proxy_auth,
+                             .no_proxy = f->egress_no_proxy,
+                             .ca_file = f->egress_ca_file,
+                             .client_cert = f->egress_client_cert,
+                             .min_tls = 12 + f->egress_min_tls,
+                             .allow = f->egress_allow};
+    error = f->egress_proxy ? proxy_of(f, egress, pool) : NULL;
+    if (!error && egress->proxy_auth) {
+        if (!egress->proxy_host) {
+            return "AIEgressProxyAuth needs AIEgressProxy";
+        }
+        if (!strchr(egress->proxy_auth, ':') || !aip_header_value_ok(egress->proxy_auth)) {
+            return "AIEgressProxyAuth: the value must be user:password";
+        }
+    }
+    return error ? error : check_values(egress, pool);
 }
 
 aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *pool)

@@ -127,8 +127,12 @@ static const char *finish_target(cmd_parms *cmd, aip_targets_t *targets, aip_tar
     }
     error = add_body_param(targets, target);
     if (!error) {
-        target->endpoint =
-            aip_endpoint_create(target->name, url, cmd->server, vector, cmd->pool, &error);
+        target->endpoint = aip_endpoint_create(target->name, url, cmd->server, cmd->pool, &error);
+    }
+    if (!error) {
+        target->endpoint->user = vector;
+        target->endpoint->where =
+            apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
     }
     return error;
 }

@@ -142,11 +142,42 @@ static int check_reference(const aip_bound_t *bound, const server_rec *s)
     return error ? 1 : 0;
 }
 
+/* @return number of errors: 0 or 1 */
+static int check_egress(const aip_vault_section_t *section, apr_pool_t *pool)
+{
+    aip_vault_t *vault = section->vault;
+    const aip_vault_fields_t *f = &vault->f;
+    aip_url_t url;
+    const char *error;
+    vault->egress = aip_egress_of(section->server);
+    if (f->name != AIP_VAULT_HCV) {
+        return 0;
+    }
+    bool v6 = ap_strchr_c(f->host, ':') && *f->host != '[';
+    const char *text =
+        apr_psprintf(pool, "%s://%s%s%s:%d/v1/", f->protocol ? "https" : "http", v6 ? "[" : "",
+                     f->host, v6 ? "]" : "", (int)f->port);
+    error = aip_url_parse(text, &url, pool, &error) == APR_SUCCESS
+                ? aip_egress_denied(vault->egress, &url, pool)
+                : apr_psprintf(pool, "%s %s", text, error);
+    if (!error && f->auth_method == AIP_VAULT_AUTH_CERT && !vault->egress->client_cert) {
+        error = "AIVaultAuthMethod cert needs AIEgressClientCert";
+    }
+    if (error) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, section->server,
+                     "AIP0013: <AIVault %s>: %s", vault->prefix, error);
+    }
+    return error ? 1 : 0;
+}
+
 /* First what requests need, then the logins of the vaults that it is in. */
 int aip_check_secrets(apr_pool_t *pconf, const server_rec *s)
 {
     int errors = 0;
     aip_registry->secrets = aip_secrets_create(pconf);
+    for (int i = 0; i < aip_registry->vaults->nelts; i++) {
+        errors += check_egress(&APR_ARRAY_IDX(aip_registry->vaults, i, aip_vault_section_t), pconf);
+    }
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < aip_registry->bound->nelts; i++) {
             const aip_bound_t *bound = &APR_ARRAY_IDX(aip_registry->bound, i, aip_bound_t);

@@ -2,10 +2,9 @@
 /* Background HTTP over libcurl: one handle for each call, because calls are rare and the CA bundle
  * should not stay in memory. curl_global_init() is the caller's (once per process, before threads).
  */
-#include "aip/fetch.h"
+#include "fetch_egress.h"
 
 #include <apr_strings.h>
-#include <curl/curl.h>
 #include <string.h>
 
 typedef struct sink_t {
@@ -59,7 +58,6 @@ static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist 
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(fetch->timeout / 1000));
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(fetch->timeout / 1000));
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
 #if LIBCURL_VERSION_NUM >= 0x075500
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -73,30 +71,46 @@ static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist 
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, sink);
 }
 
-apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool,
-                       aip_error_t *err)
+static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, aip_span_t *answer,
+                            apr_pool_t *pool, aip_error_t *err)
 {
+    char said[CURL_ERROR_SIZE] = "";
     sink_t sink = {.pool = pool, .stop = fetch->stop};
+    aip_fetch_egress_t egress = {.fetch = fetch};
     struct curl_slist *headers = NULL;
-    CURL *curl = curl_easy_init();
-    CURLcode code = CURLE_OUT_OF_MEMORY;
     long http_status = 0;
-    for (const char *const *h = fetch->headers; curl && h && *h; h++) {
+    if (!aip_fetch_egress_set(curl, &egress, pool, err)) {
+        return APR_EGENERAL;
+    }
+    for (const char *const *h = fetch->headers; h && *h; h++) {
         headers = curl_slist_append(headers, *h);
     }
-    if (curl) {
-        headers = curl_slist_append(headers, "Expect:");
-        set_options(curl, fetch, headers, &sink);
-        code = curl_easy_perform(curl);
-        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
-        curl_easy_cleanup(curl);
-    }
+    headers = curl_slist_append(headers, "Expect:");
+    set_options(curl, fetch, headers, &sink);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, said);
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
     curl_slist_free_all(headers);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
     if (code != CURLE_OK) {
         return aip_error_set(err, pool, code == CURLE_OPERATION_TIMEDOUT ? 504 : 502,
-                             "gateway_error", "fetch_failed", NULL, "%s", curl_easy_strerror(code));
+                             "gateway_error", "fetch_failed", NULL, "%s",
+                             aip_fetch_reason(curl, code, &egress, said, pool));
     }
     *status = (int)http_status;
     *answer = (aip_span_t){sink.data ? sink.data : "", sink.len};
     return APR_SUCCESS;
+}
+
+apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool,
+                       aip_error_t *err)
+{
+    CURL *curl = curl_easy_init();
+    if (!curl) {
+        return aip_error_set(err, pool, 502, "gateway_error", "fetch_failed", NULL, "%s",
+                             curl_easy_strerror(CURLE_OUT_OF_MEMORY));
+    }
+    apr_status_t rv = perform(curl, fetch, status, answer, pool, err);
+    curl_easy_cleanup(curl);
+    return rv;
 }

@@ -18,6 +18,7 @@ typedef struct router_key_t {
     const char *model, *url, *header_name, *header_value, *param_name, *param_value, *host,
         *username, *password;
     const char *port, *server_name, *state_dir;
+    const aip_egress_t *egress;
     apr_int64_t numbers[16];
 } router_key_t;
 
@@ -51,6 +52,7 @@ static void make_key(router_key_t *key, const aip_dir_conf_t *conf)
     key->password = f->vectordb_redis_password;
     key->server_name = f->vectordb_redis_server_name;
     key->state_dir = f->state_dir;
+    key->egress = aip_egress_for(f);
     apr_int64_t numbers[] = {
         f->embeddings_model_provider,
         f->embeddings_auth_param_location,
@@ -77,9 +79,10 @@ static void log_line(void *baton, aip_log_level_e level, const char *message)
 
 /* The endpoint of the URL's origin, whose connections all its users share, with this URL's path and
  * query. */
-static const aip_endpoint_t *endpoint_of(const aip_url_t *url, apr_pool_t *pool)
+static const aip_endpoint_t *endpoint_of(const aip_url_t *url, const aip_egress_t *egress,
+                                         apr_pool_t *pool)
 {
-    const aip_endpoint_t *shared = aip_endpoint_find("embeddings", url);
+    const aip_endpoint_t *shared = aip_endpoint_find("embeddings", url, egress);
     aip_endpoint_t *own = shared ? apr_pmemdup(pool, shared, sizeof *own) : NULL;
     if (own) {
         own->url = *url;
@@ -103,7 +106,8 @@ static const char *embedder_conf(entry_t *entry, const aip_location_fields_t *f,
         return error;
     }
     if (aip_url_parse(conf->url, &url, pool, &unparsable) == APR_SUCCESS) {
-        entry->public.endpoint = endpoint_of(&url, pool);
+        conf->egress = aip_egress_for(f); /* with the files that were read as root */
+        entry->public.endpoint = endpoint_of(&url, conf->egress, pool);
     }
     return entry->public.endpoint ? NULL : "the embeddings endpoint was not known at start";
 }

@@ -220,6 +220,7 @@ static apr_status_t embed_remote(const aip_embed_job_t *job, const int *missing,
     aip_fetch_t fetch = {.url = full_url(e, pool),
                          .headers = headers,
                          .body = aip_router_request(e, texts, n, pool),
+                         .egress = e->egress,
                          .timeout = e->timeout,
                          .stop = job->stop};
     apr_status_t rv = aip_fetch(&fetch, &status, &answer, pool, err);

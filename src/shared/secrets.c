@@ -174,7 +174,7 @@ static bool required(server_rec *s)
 {
     for (; s; s = s->next) {
         const aip_dir_conf_t *conf = ap_get_module_config(s->lookup_defaults, &ai_proxy_adv_module);
-        if (conf->f.secrets_required) {
+        if (conf && conf->f.secrets_required) {
             return true;
         }
     }

@@ -4,6 +4,8 @@
  * thread. */
 #include "aip/config.h"
 #include "proxy_api.h"
+#include "tls_reason.h"
+#include "tunnel.h"
 
 #include <apr_portable.h>
 #include <apr_strings.h>
@@ -28,8 +30,8 @@ struct aip_backend_t {
     const aip_endpoint_t *endpoint;
     proxy_conn_rec *conn;
     aip_conn_t api;
-    conn_rec *tls; /* NULL for http */
-    bool *dry;     /* of that connection, see note_dry() */
+    conn_rec *tls;          /* NULL for http */
+    aip_tls_state_t *state; /* of that connection */
     apr_bucket_brigade *in;
     int fd, client_fd;
     apr_time_t deadline;               /* of the request, 0: none */
@@ -44,15 +46,16 @@ static ap_filter_rec_t *dry_filter;
 static apr_status_t note_dry(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode,
                              apr_read_type_e block, apr_off_t bytes)
 {
-    bool *dry = f->ctx;
+    aip_tls_state_t *state = f->ctx;
     apr_status_t rv = ap_get_brigade(f->next, bb, mode, block, bytes);
-    *dry = rv != APR_SUCCESS || APR_BRIGADE_EMPTY(bb);
+    state->dry = rv != APR_SUCCESS || APR_BRIGADE_EMPTY(bb);
     return rv;
 }
 
 void aip_backend_register(void)
 {
     dry_filter = ap_register_input_filter("AI_DRY", note_dry, NULL, AP_FTYPE_NETWORK - 1);
+    aip_tls_reason_register();
 }
 
 static int client_socket(const request_rec *r)
@@ -109,8 +112,8 @@ static apr_status_t write_plain(void *ctx, const struct iovec *vec, int n, apr_s
 static apr_status_t read_records(aip_backend_t *b, apr_size_t room)
 {
     apr_status_t rv = APR_EAGAIN;
-    *b->dry = false;
-    for (int i = 0; i < EMPTY_RECORDS && rv == APR_EAGAIN && !*b->dry; i++) {
+    b->state->dry = false;
+    for (int i = 0; i < EMPTY_RECORDS && rv == APR_EAGAIN && !b->state->dry; i++) {
         rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ,
                             (apr_off_t)room);
         if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(b->in))) {
@@ -129,6 +132,7 @@ static apr_status_t read_tls(void *ctx, char *buf, apr_size_t *len)
     }
     if (rv == APR_SUCCESS) {
         rv = apr_brigade_flatten(b->in, buf, len);
+        b->state->received = true;
         rv = rv == APR_SUCCESS && *len == 0 ? APR_EAGAIN : rv;
     }
     apr_brigade_cleanup(b->in);
@@ -183,7 +187,7 @@ static apr_status_t write_tls(void *ctx, const struct iovec *vec, int n, apr_siz
     return rv;
 }
 
-static bool tls_failed(void *ctx)
+static bool tls_failed(void *ctx) /* as mod_ssl says it */
 {
     const aip_backend_t *b = ctx;
     const char *rv = b->tls ? apr_table_get(b->tls->notes, "SSL_connect_rv") : NULL;
@@ -271,19 +275,28 @@ static apr_status_t connect_address(aip_backend_t *b, apr_sockaddr_t *address,
     return APR_SUCCESS;
 }
 
+/* The proxy's address is the operator's; what lies behind it is asked for by name. */
+static bool address_ok(const aip_backend_t *b, const apr_sockaddr_t *a)
+{
+    const aip_endpoint_t *e = b->endpoint;
+    return aip_egress_address_ok(e->egress, e->url.host,
+                                 e->proxied ? NULL : (const struct sockaddr *)&a->sa);
+}
+
 /* mod_proxy would block in connect(), without a look at the client or the request's deadline; it
  * takes over a socket that is connected already. */
-static apr_status_t connect_new(aip_backend_t *b, const proxy_server_conf *conf)
+static apr_status_t connect_new(aip_backend_t *b, const proxy_server_conf *conf, apr_time_t end)
 {
-    apr_time_t end = apr_time_now() + b->endpoint->connect_timeout;
-    apr_status_t rv = APR_EGENERAL;
+    apr_status_t rv = APR_EACCES;
     int addresses = 0; /* still to be tried: they share what is left of the time */
-    end = b->deadline && b->deadline < end ? b->deadline : end;
     for (apr_sockaddr_t *a = b->conn->addr; a; a = a->next) {
-        addresses++;
+        addresses += address_ok(b, a);
     }
     for (apr_sockaddr_t *a = b->conn->addr; a && rv != APR_SUCCESS; a = a->next) {
         apr_interval_time_t left = end - apr_time_now();
+        if (!address_ok(b, a)) {
+            continue;
+        }
         rv =
             left > 0 ? connect_address(b, a, conf->source_address, left / addresses--) : APR_TIMEUP;
         if (b->r->connection->aborted) {
@@ -295,6 +308,7 @@ static apr_status_t connect_new(aip_backend_t *b, const proxy_server_conf *conf)
 
 static aip_outcome_e connect_outcome(const aip_backend_t *b, apr_status_t rv)
 {
+    const aip_endpoint_t *e = b->endpoint;
     if (b->r->connection->aborted) {
         return AIP_OUTCOME_CLIENT_GONE;
     }
@@ -302,39 +316,75 @@ static aip_outcome_e connect_outcome(const aip_backend_t *b, apr_status_t rv)
         return b->deadline && apr_time_now() >= b->deadline ? AIP_OUTCOME_TOTAL_TIMEOUT
                                                             : AIP_OUTCOME_CONNECT_TIMEOUT;
     }
-    ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, b->r, "AIP0024: %s: cannot connect to %s",
-                  b->endpoint->name, b->endpoint->url.origin);
+    if (b->conn->addr && !address_ok(b, b->conn->addr)) {
+        aip_address_e kind = aip_host_class(e->url.host);
+        kind = kind ? kind : aip_address_class((const struct sockaddr *)&b->conn->addr->sa);
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, b->r,
+                      "AIP0072: %s: not connected to %s: it has %s, and no AIEgressAllow names "
+                      "that host",
+                      e->name, e->url.origin, aip_address_class_name(kind));
+        return AIP_OUTCOME_CONNECT;
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, b->r, "AIP0024: %s: cannot connect to %s%s", e->name,
+                  e->url.origin, e->proxied ? ": the proxy of AIEgressProxy is away" : "");
     return AIP_OUTCOME_CONNECT;
 }
 
-static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy, aip_outcome_e *outcome)
+/* What the pool has, or an address to connect to. Through a proxy that is the proxy's; mod_proxy is
+ * not told that TLS will follow, because it would make the tunnel itself. */
+static bool determine(aip_backend_t *b, const aip_proxy_api_t *proxy, proxy_server_conf *conf)
 {
     const aip_endpoint_t *e = b->endpoint;
     request_rec *r = b->r;
-    proxy_server_conf *conf = ap_get_module_config(e->server->module_config, proxy->module);
     apr_uri_t uri;
     char port[32];
     /* determine_connection leaves only the path in it */
     char *url = apr_pstrcat(r->pool, e->url.origin, e->url.path, NULL);
-    *outcome = AIP_OUTCOME_CONNECT;
-    if (proxy->acquire_connection("AI", &b->conn, e->worker, r->server) != OK) {
-        return false;
-    }
-    b->conn->is_ssl = e->url.tls;
-    if (proxy->determine_connection(r->pool, r, conf, e->worker, b->conn, &uri, &url, NULL, 0, port,
+    b->conn->is_ssl = e->url.tls && !e->proxied;
+    if (proxy->determine_connection(r->pool, r, conf, e->worker, b->conn, &uri, &url,
+                                    e->proxied ? e->egress->proxy_host : NULL,
+                                    e->proxied ? (apr_port_t)e->egress->proxy_port : 0, port,
                                     sizeof port) != OK) {
         return false;
     }
     if (b->conn->sock) { /* a dead one is closed within */
         proxy->check_connection("AI", b->conn, r->server, 0, 0);
     }
+    b->conn->is_ssl = e->url.tls;
+    if (e->proxied && e->url.tls && !b->conn->ssl_hostname) {
+        b->conn->ssl_hostname = apr_pstrdup(b->conn->scpool, e->url.host);
+    }
+    return true;
+}
+
+static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy, aip_outcome_e *outcome)
+{
+    const aip_endpoint_t *e = b->endpoint;
+    proxy_server_conf *conf = ap_get_module_config(e->server->module_config, proxy->module);
+    apr_time_t end = apr_time_now() + e->connect_timeout;
+    end = b->deadline && b->deadline < end ? b->deadline : end;
+    *outcome = AIP_OUTCOME_CONNECT;
+    if (proxy->acquire_connection("AI", &b->conn, e->worker, b->r->server) != OK ||
+        !determine(b, proxy, conf)) {
+        return false;
+    }
     b->reused = b->conn->sock != NULL;
-    apr_status_t rv = b->reused ? APR_SUCCESS : connect_new(b, conf);
+    apr_status_t rv = b->reused ? APR_SUCCESS : connect_new(b, conf, end);
     if (rv != APR_SUCCESS) {
         *outcome = connect_outcome(b, rv);
         return false;
     }
     apr_os_sock_get(&b->fd, b->conn->sock);
+    if (!b->reused && e->proxied) {
+        aip_conn_t plain = {b, read_plain, write_plain, wait_both, now, tls_failed};
+        rv = aip_tunnel_open(e, b->r, &plain, end);
+        if (rv != APR_SUCCESS) { /* which it has logged */
+            *outcome = b->r->connection->aborted || APR_STATUS_IS_TIMEUP(rv)
+                           ? connect_outcome(b, rv)
+                           : AIP_OUTCOME_CONNECT;
+            return false;
+        }
+    }
     return true;
 }
 
@@ -352,11 +402,12 @@ static bool connect_tls(aip_backend_t *b, const aip_proxy_api_t *proxy)
         return false;
     }
     b->tls = b->conn->connection;
-    b->dry = ap_get_module_config(b->tls->conn_config, &ai_proxy_adv_module);
-    if (!b->dry) {
-        b->dry = apr_pcalloc(b->tls->pool, sizeof *b->dry);
-        ap_set_module_config(b->tls->conn_config, &ai_proxy_adv_module, b->dry);
-        ap_add_input_filter_handle(dry_filter, b->dry, NULL, b->tls);
+    b->state = ap_get_module_config(b->tls->conn_config, &ai_proxy_adv_module);
+    if (!b->state) {
+        b->state = apr_pcalloc(b->tls->pool, sizeof *b->state);
+        b->state->host = b->endpoint->url.host;
+        ap_set_module_config(b->tls->conn_config, &ai_proxy_adv_module, b->state);
+        ap_add_input_filter_handle(dry_filter, b->state, NULL, b->tls);
     }
     b->in = apr_brigade_create(r->pool, b->tls->bucket_alloc);
     return true;
@@ -412,8 +463,20 @@ bool aip_backend_reused(const aip_backend_t *backend)
     return backend->reused;
 }
 
+static void log_tls(const aip_backend_t *b)
+{
+    const char *reason = aip_tls_reason(b->state, tls_failed((void *)b));
+    if (reason) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, b->r, "AIP0071: %s: TLS with %s failed: %s",
+                      b->endpoint->name, b->endpoint->url.origin, reason);
+    }
+}
+
 void aip_backend_close(aip_backend_t *backend, bool reusable)
 {
+    if (!reusable && backend->state) {
+        log_tls(backend);
+    }
     backend->conn->close = !reusable;
     aip_proxy_api()->release_connection("AI", backend->conn, backend->r->server);
     backend->conn = NULL;

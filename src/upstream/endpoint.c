@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Endpoints: one private worker of mod_proxy and one section of TLS settings each. Made while the
- * configuration is read, their workers in post_config and child_init. A section is put among
- * mod_proxy's own, under a name that no URL can match, so that mod_proxy has mod_ssl prepare it
- * like any <Proxy>. */
+ * configuration is read, their sections in check_config, because an AIEgress line may stand behind
+ * its targets, their workers in post_config and child_init. A section is put among mod_proxy's own,
+ * under a name that no URL can match, so that mod_proxy has mod_ssl prepare it like any <Proxy>. */
 #include "aip/config.h"
 #include "proxy_api.h"
 
@@ -47,14 +47,28 @@ static const char *ca_bundle(void)
     return NULL;
 }
 
-/* mod_ssl checks names by default but no chain; these lines do, and the operator's own, merged
- * later, win. */
-static const char *secure_defaults(ap_conf_vector_t *vector, server_rec *server, apr_pool_t *pool)
+/* As one argument of a directive. */
+static const char *quoted(const char *path, apr_pool_t *pool)
 {
+    return path ? apr_pstrcat(pool, "\"", ap_escape_quotes(pool, path), "\"", NULL) : NULL;
+}
+
+/* mod_ssl checks names by default but no chain, and speaks any version; these lines see to that,
+ * and the operator's own, merged later, win. */
+static const char *secure_defaults(const aip_endpoint_t *endpoint, ap_conf_vector_t *vector,
+                                   apr_pool_t *pool)
+{
+    const aip_egress_t *egress = endpoint->egress;
     const char *lines[][2] = {
-        {"SSLProxyEngine", "on"},          {"SSLProxyVerify", "require"},
-        {"SSLProxyVerifyDepth", "5"},      {"SSLProxyCheckPeerName", "on"},
-        {"SSLProxyCheckPeerExpire", "on"}, {"SSLProxyCACertificateFile", ca_bundle()}};
+        {"SSLProxyEngine", "on"},
+        {"SSLProxyVerify", "require"},
+        {"SSLProxyVerifyDepth", "5"},
+        {"SSLProxyCheckPeerName", "on"},
+        {"SSLProxyCheckPeerExpire", "on"},
+        {"SSLProxyProtocol", egress->min_tls == 13 ? "TLSv1.3" : "all -SSLv3 -TLSv1 -TLSv1.1"},
+        {"SSLProxyCACertificateFile",
+         quoted(egress->ca_file ? egress->ca_file : ca_bundle(), pool)},
+        {"SSLProxyMachineCertificateFile", quoted(egress->client_cert, pool)}};
     ap_directive_t *first = NULL, *last = NULL;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         if (lines[i][1]) {
@@ -67,21 +81,22 @@ static const char *secure_defaults(ap_conf_vector_t *vector, server_rec *server,
     }
     cmd_parms cmd = {.pool = pool,
                      .temp_pool = pool,
-                     .server = server,
+                     .server = endpoint->server,
                      .override = ACCESS_CONF | PROXY_CONF,
                      .override_opts = OPT_ALL,
                      .limited = -1};
     return ap_walk_config(first, &cmd, vector);
 }
 
-static const char *make_section(aip_endpoint_t *endpoint, ap_conf_vector_t *user, apr_pool_t *pool)
+static const char *make_section(aip_endpoint_t *endpoint, apr_pool_t *pool)
 {
     ap_conf_vector_t *vector = ap_create_per_dir_config(pool);
-    const char *error = secure_defaults(vector, endpoint->server, pool);
+    const char *error = secure_defaults(endpoint, vector, pool);
     if (error) {
         return error;
     }
-    endpoint->section = user ? ap_merge_per_dir_configs(pool, vector, user) : vector;
+    endpoint->section =
+        endpoint->user ? ap_merge_per_dir_configs(pool, vector, endpoint->user) : vector;
     module *proxy = aip_proxy_api()->module;
     proxy_server_conf *conf = ap_get_module_config(endpoint->server->module_config, proxy);
     if (!conf) { /* a virtual host without a line of mod_proxy's own has none yet */
@@ -102,34 +117,57 @@ static const char *make_section(aip_endpoint_t *endpoint, ap_conf_vector_t *user
 }
 
 aip_endpoint_t *aip_endpoint_create(const char *name, const aip_url_t *url, server_rec *server,
-                                    ap_conf_vector_t *user, apr_pool_t *pconf, const char **error)
+                                    apr_pool_t *pconf, const char **error)
 {
     aip_endpoint_t *endpoint = apr_pcalloc(pconf, sizeof *endpoint);
     *error = aip_endpoint_missing(url, pconf);
+    if (*error) {
+        return NULL;
+    }
     *endpoint = (aip_endpoint_t){.name = name,
                                  .url = *url,
                                  .server = server,
                                  .connect_timeout = LONGEST,
                                  .io_timeout = LONGEST};
-    if (!*error && url->tls) {
-        *error = make_section(endpoint, user, pconf);
-    }
-    if (*error) {
-        return NULL;
-    }
     APR_ARRAY_PUSH(aip_registry->endpoints, aip_endpoint_t *) = endpoint;
     return endpoint;
 }
 
-aip_endpoint_t *aip_endpoint_find(const char *name, const aip_url_t *url)
+aip_endpoint_t *aip_endpoint_find(const char *name, const aip_url_t *url,
+                                  const aip_egress_t *egress)
 {
     for (int i = 0; i < aip_registry->endpoints->nelts; i++) {
         aip_endpoint_t *endpoint = APR_ARRAY_IDX(aip_registry->endpoints, i, aip_endpoint_t *);
-        if (strcmp(endpoint->name, name) == 0 && strcmp(endpoint->url.origin, url->origin) == 0) {
+        if (endpoint->egress == egress && strcmp(endpoint->name, name) == 0 &&
+            strcmp(endpoint->url.origin, url->origin) == 0) {
             return endpoint;
         }
     }
     return NULL;
+}
+
+/* @return NULL or an error */
+static const char *prepare(aip_endpoint_t *e, apr_pool_t *pconf)
+{
+    e->egress = e->egress ? e->egress : aip_egress_of(e->server);
+    e->proxied = aip_egress_proxied(e->egress, e->url.host);
+    const char *error = aip_egress_denied(e->egress, &e->url, pconf);
+    return !error && e->url.tls ? make_section(e, pconf) : error;
+}
+
+int aip_endpoints_prepare(apr_pool_t *pconf)
+{
+    int errors = 0;
+    for (int i = 0; i < aip_registry->endpoints->nelts; i++) {
+        aip_endpoint_t *e = APR_ARRAY_IDX(aip_registry->endpoints, i, aip_endpoint_t *);
+        const char *error = prepare(e, pconf);
+        if (error) {
+            ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, e->server, "AIP0012: %s: %s: %s",
+                         e->where, e->name, error);
+            errors++;
+        }
+    }
+    return errors;
 }
 
 static apr_status_t define(aip_endpoint_t *endpoint, apr_pool_t *pconf)

@@ -14,6 +14,8 @@ int main(void)
         calibrate_suite, chat_build_suite, chat_needs_suite, chat_needs_suite,
         http1_suite,
         http1_course_suite,
+        connect_suite,
+        egress_suite,
         sse_suite,
         usage_suite,
         fields_suite,

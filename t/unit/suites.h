@@ -15,6 +15,8 @@ Suite *chat_suite(void);
 Suite *chat_build_suite(void);
 Suite *chat_needs_suite(void);
 Suite *decay_suite(void);
+Suite *connect_suite(void);
+Suite *egress_suite(void);
 Suite *embeddings_suite(void);
 Suite *fields_suite(void);
 Suite *health_suite(void);
