@@ -3,6 +3,8 @@
  * Runs while the configuration is read; merge also once per request and matching section. */
 #include "aip/config.h"
 
+#include "aip/access.h"
+
 #include <ap_expr.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
@@ -27,6 +29,8 @@ int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     aip_registry->gateways = apr_array_make(pconf, 16, sizeof(aip_gateway_t));
     aip_registry->caches = apr_array_make(pconf, 4, sizeof(struct aip_route_cache_t *));
     aip_registry->expressions = apr_hash_make(pconf);
+    aip_registry->key_files = apr_hash_make(pconf);
+    aip_registry->group_files = apr_hash_make(pconf);
     aip_registry->models = apr_hash_make(pconf);
     apr_pool_cleanup_register(pconf, NULL, forget_registry, apr_pool_cleanup_null);
     return OK;
@@ -127,9 +131,40 @@ static const char *add_expression(cmd_parms *cmd, apr_array_header_t **list, con
     return error;
 }
 
-static const char *field_done(cmd_parms *cmd, int index, const char *value)
+/* So that the log can say which line of the configuration refused a request. */
+static void mark_rule(const cmd_parms *cmd, const apr_array_header_t *rules)
 {
-    const char *error = NULL;
+    aip_acl_rule_t *rule = APR_ARRAY_IDX(rules, rules->nelts - 1, aip_acl_rule_t *);
+    rule->where =
+        apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
+}
+
+static const char *access_field_done(cmd_parms *cmd, const aip_location_fields_t *f, int index,
+                                     const char *value)
+{
+    switch (index) {
+    case AIP_L_acls_allow:
+        mark_rule(cmd, f->acls_allow);
+        return NULL;
+    case AIP_L_acls_deny:
+        mark_rule(cmd, f->acls_deny);
+        return NULL;
+    case AIP_L_api_key_file:
+    case AIP_L_acls_group_file:
+        return aip_access_open(cmd, index, value);
+    case AIP_L_api_key_header:
+        return aip_header_name_ok(value)
+                   ? NULL
+                   : apr_psprintf(cmd->pool, "AIApiKeyHeader: '%s' is no header name", value);
+    default:
+        return NULL;
+    }
+}
+
+static const char *field_done(cmd_parms *cmd, const aip_location_fields_t *f, int index,
+                              const char *value)
+{
+    const char *error = access_field_done(cmd, f, index, value);
     if (index == AIP_L_dry_run_path && (*value != '/' || !value[1])) {
         return apr_psprintf(cmd->pool, "AIDryRunPath '%s' must begin with '/' and have a name",
                             value);
@@ -178,7 +213,7 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
                           cmd->pool);
     if (!error) {
         error = row->target ? target_field_done(cmd, dir->inside, row->index, argv[0])
-                            : field_done(cmd, row->index, argv[0]);
+                            : field_done(cmd, &dir->f, row->index, argv[0]);
     }
     if (!error && row->flags & AIP_F_SECRET && !ap_strstr_c(cmd->directive->args, "{vault:")) {
         cmd->directive->args = "***"; /* mod_info and -D DUMP_CONFIG show what stands here */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Builds the head of an upstream request. Nothing of the client's head is forwarded but a short
  * list of fields that concern the request itself, and the client's own credential where
- * allow_override says so. */
+ * allow_override says so; an API key of the gateway's is none of those. */
+#include "aip/access.h"
 #include "aip/upstream.h"
 
 #include <apr_strings.h>
@@ -19,7 +20,10 @@ static const char *client_param(const request_rec *r, const char *name, apr_pool
          p = ap_strchr_c(p, '&') ? ap_strchr_c(p, '&') + 1 : NULL) {
         if (strncmp(p, name, len) == 0 && p[len] == '=') {
             const char *value = p + len + 1, *end = ap_strchr_c(value, '&');
-            return end ? apr_pstrmemdup(pool, value, (apr_size_t)(end - value)) : value;
+            value = end ? apr_pstrmemdup(pool, value, (apr_size_t)(end - value)) : value;
+            char *decoded = apr_pstrdup(pool, value);
+            ap_unescape_url(decoded);
+            return aip_access_is_key(r, decoded) ? NULL : value;
         }
     }
     return NULL;
@@ -65,14 +69,14 @@ static const char *credential(const aip_request_t *req, const aip_target_t *targ
     const char *fields = "";
     if (f->auth_header_name) {
         const char *own =
-            f->auth_allow_override ? apr_table_get(r->headers_in, f->auth_header_name) : NULL;
+            f->auth_allow_override ? aip_access_client_header(r, f->auth_header_name) : NULL;
         return add_field("", f->auth_header_name, own ? own : f->auth_header_value, r->pool);
     }
     for (size_t i = 0;
          f->auth_allow_override && i < sizeof client_credentials / sizeof *client_credentials;
          i++) {
         fields = add_field(fields, client_credentials[i],
-                           apr_table_get(r->headers_in, client_credentials[i]), r->pool);
+                           aip_access_client_header(r, client_credentials[i]), r->pool);
     }
     return fields;
 }
@@ -86,7 +90,7 @@ aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target
     for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
         if (!target->f.auth_header_name ||
             strcasecmp(forwarded[i], target->f.auth_header_name) != 0) {
-            fields = add_field(fields, forwarded[i], apr_table_get(r->headers_in, forwarded[i]),
+            fields = add_field(fields, forwarded[i], aip_access_client_header(r, forwarded[i]),
                                r->pool);
         }
     }
