@@ -49,7 +49,7 @@ struct aip_watched_t {
 static const char *failed(const char *what, const char *path, apr_status_t rv, apr_pool_t *pool)
 {
     char reason[120];
-    return apr_psprintf(pool, "cannot %s %s: %s", what, path,
+    return apr_psprintf(pool, "cannot %s '%s': %s", what, path,
                         apr_strerror(rv, reason, sizeof reason));
 }
 
