@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The module: hooks and lifecycle, nothing else. The way of a request begins in
  * src/request/handler.c. */
+#include "aip/access.h"
 #include "aip/config.h"
 #include "aip/endpoint.h"
 #include "aip/flights.h"
@@ -128,6 +129,12 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_child_init(child_init, mod_proxy, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(aip_hook_translate_name, rewriters, NULL, APR_HOOK_FIRST);
     ap_hook_map_to_storage(aip_hook_map_to_storage, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_check_access(aip_hook_check_access, NULL, NULL, APR_HOOK_FIRST,
+                         AP_AUTH_INTERNAL_PER_CONF);
+    ap_hook_check_access_ex(aip_hook_check_access, NULL, NULL, APR_HOOK_FIRST,
+                            AP_AUTH_INTERNAL_PER_CONF);
+    ap_hook_check_authn(aip_hook_check_authn, NULL, NULL, APR_HOOK_FIRST,
+                        AP_AUTH_INTERNAL_PER_CONF);
     ap_hook_handler(aip_hook_handler, NULL, mod_proxy, APR_HOOK_FIRST);
     ap_hook_handler(aip_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);

@@ -16,6 +16,10 @@ CONF
 my $state = "$AIPTest::Setup::t/state";
 AIPTest::Setup::write_file("$state/examples-$_", "an example of $_\n") for qw(a b);
 
+AIPTest::Setup::write_file("$state/keys", "# nobody has one yet\n");
+AIPTest::Setup::write_file("$state/groups", "staff: alice bob\n");
+chmod 0640, "$state/keys";
+
 # A configuration with one line in a location, or inside a target; the line has a number of its own.
 sub location { return "<Location /x>\n$_[0]\n<AITarget t>\n$target</AITarget>\n</Location>\n" }
 sub inside   { return "<Location /x>\n<AITarget t>\n$_[0]\n${\($_[1] // $target)}</AITarget>\n</Location>\n" }
@@ -122,6 +126,13 @@ my %of_location = (
     AIExplainFor => [[q("%{REMOTE_USER} == 'op'"), 'true'], ['%{REQUEST_URI', '"true &&"'], ': '],
     AIDryRunPath => [['/_route', '/a/b'], ['""'], 'that is not empty'],
     AIRouteHeaders => [['On'], ['x'], 'On or Off'],
+    AIApiKeyFile => [["\"$state/keys\"", 'none'], ['/nonexistent/keys'], 'No such file'],
+    AIApiKeyHeader => [[qw(Authorization X-Gateway-Key)], ['X-Key:'], 'is no header name'],
+    AIAclsAllow => [['consumer=a,b', 'consumer_group=g model=m', '"header:X-Team=red team" ip=10.0.0.0/8,::1', 'path=/x/*,/y provider=openai'],
+        ['group=a'], 'TYPE=VALUE[,VALUE...] with TYPE one of consumer, consumer_group, header:NAME, ip, model, path, provider'],
+    AIAclsDeny => [['consumer=a', 'ip=0.0.0.0/0'], ['consumer'], 'TYPE=VALUE[,VALUE...] with TYPE one of'],
+    AIAclsGroupEnv => [['OIDC_CLAIM_groups'], ['""'], 'that is not empty'],
+    AIAclsGroupFile => [["\"$state/groups\"", 'none'], ['/nonexistent/groups'], 'No such file'],
     AIStateDir => [['state'], ['""'], 'that is not empty'],
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"'], ['""'], 'that is not empty'],
 );
@@ -192,7 +203,7 @@ my %of_vault = (
     AIVaultTimeout => [[1], [0], 'from 1 to'],
 );
 
-my %many = (AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x');
+my %many = (AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x');
 my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
 for my $directive (grep { !$of_server{$_} } sort keys %of_location, keys %of_target) {
     my $in_target = $of_target{$directive};
@@ -268,6 +279,25 @@ refused(location("AIExplain body\nAIExplainFor \"%{REQUEST_URI\""), 3, qr/AIExpl
 refused(inside(qq(AIRouteExamplesFile "$state/examples-a"\nAIRouteExamplesFile examples-none)), 4,
     qr{AIRouteExamplesFile: cannot read '/.*/examples-none': .*No such file}, 'a second file of examples, relative to ServerRoot');
 refused(inside('AIRouteExamplesFile ""'), 3, qr/AIRouteExamplesFile/, 'a file of examples without a name');
+
+# rules
+for (['ip=10.0.0.300', q('10.0.0.300' is neither an IP address nor a network)], ['path=x', q('x' is no path)], ['provider=nobody', q('nobody' is no provider)],
+    ['consumer=a,,b', 'a value is empty'], ['model=m consumer', q('consumer' must be)], ['header:X=', 'a value is empty']) {
+    refused(location("AIAclsDeny $_->[0]"), 2, qr/AIAclsDeny: .*$_->[1]/, "AIAclsDeny $_->[0]");
+}
+
+# files that are read at the start: what is wrong with them, and nothing of what they hold
+for my $bad (['bob:in-clear-in-clear-in-clear', 'line 2: the hash must begin'], ['bob', 'line 2: a line must be'], ["bob:sha256\$\$abc", 'line 2: the salt']) {
+    AIPTest::Setup::write_file("$state/keys-bad", "# keys\n$bad->[0]\n");
+    unlike(refused(location("AIApiKeyFile \"$state/keys-bad\""), 2, qr/AIApiKeyFile: .*keys-bad: $bad->[1]/, "a file with $bad->[0]"), qr/in-clear|abc/, 'nothing of the line is shown');
+}
+chmod 0600, "$state/keys-bad";
+refused(location("AIApiKeyFile \"$state\""), 2, qr/AIApiKeyFile: .* is no regular file/, 'a directory');
+AIPTest::Setup::write_file("$state/groups-bad", "staff alice\n");
+refused(location("AIAclsGroupFile \"$state/groups-bad\""), 2, qr/AIAclsGroupFile: .*groups-bad: line 1: a line must be group: user/, 'a file of groups');
+AIPTest::Setup::write_file("$state/keys-open", '');
+chmod 0644, "$state/keys-open";
+like((config_check(location("AIApiKeyFile \"$state/keys-open\"")))[1], qr/AIP0170: \S+check\.conf:2: everybody on this machine may read \S+keys-open/, 'a file that everybody may read');
 
 # fields that are not implemented
 refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes AIEmbeddingsAuthAzureUseManagedIdentity);

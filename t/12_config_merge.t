@@ -316,8 +316,22 @@ my %row = (
         sub { my ($path) = @_; join ' ', grep { local @with = (@with, $_ => 1); at($path)->header('X-LLM-Route-Scores') } qw(X-A X-B) }, 'X-A', 'X-B'],
     AIDryRunPath => ["${remote}AIExplain body\n", $routes, '/_a', '/_b', sub { my ($path) = @_; join ' ', grep { at("$path$_")->json->{decision} } qw(/_a /_b) }],
     AIRouteHeaders => [$remote, $routes, 'On', 'Off', sub { at($_[0])->header('X-LLM-Route') // 'none' }, 'axis:0 1', 'none'],
+    AIApiKeyFile => ['', $two, "$logs/keys-a", "$logs/keys-b",
+        sub { my ($path) = @_; join ' ', grep { local @with = (@with, 'X-Api-Key' => "a-long-key-of-$_-000000"); at($path)->{status} == 200 } qw(a b) }, 'a', 'b'],
+    AIApiKeyHeader => ["AIApiKeyFile \"$logs/keys-a\"\n", $two, 'X-A', 'X-B',
+        sub { my ($path) = @_; join ' ', grep { local @with = (@with, $_ => 'a-long-key-of-a-000000'); at($path)->{status} == 200 } qw(X-A X-B) }],
+    AIAclsAllow => ['', $two, 'header:X-A=1', 'header:X-B=1',
+        sub { my ($path) = @_; join ' ', grep { local @with = (@with, $_ => 1); at($path)->{status} == 200 } qw(X-A X-B) }, 'X-A', 'X-B'],
+    AIAclsDeny => ['', $two, 'header:X-A=1', 'header:X-B=1',
+        sub { my ($path) = @_; join ' ', grep { local @with = (@with, $_ => 1); at($path)->{status} == 403 } qw(X-A X-B) }, 'X-A', 'X-B'],
+    AIAclsGroupEnv => ["SetEnv GROUPS_A g\nSetEnv GROUPS_B h\nAIAclsAllow consumer_group=g\n", $two, 'GROUPS_A', 'GROUPS_B',
+        sub { at($_[0])->{status} }, 200, 403],
+    AIAclsGroupFile => ["AIApiKeyFile \"$logs/keys-a\"\nAIAclsAllow consumer_group=g\n", $two, "$logs/groups-a", 'none',
+        sub { local @with = (@with, 'X-Api-Key' => 'a-long-key-of-a-000000'); at($_[0])->{status} }, 200, 403],
     AIStatisticsLog => ['', $two, "$logs/merge-a", "$logs/merge-b", sub { grew($_[0]) }, 'a', 'b'],
 );
+write_keys("$logs/keys-$_", key_line($_, "a-long-key-of-$_-000000")) for qw(a b);
+AIPTest::Setup::write_file("$logs/groups-a", "g: x a\n");
 my %elsewhere = (
     AILlmFormat => 'it has one value',
     AISecretsRequired => 'it holds for a whole server',

@@ -29,7 +29,9 @@ typedef enum aip_kind_e {
     AIP_KIND_SCOPE,  /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
     AIP_KIND_STICKY, /**< AIRouteSticky: off | header NAME | cookie NAME | conversation ->
                         aip_sticky_rule_t */
-    AIP_KIND_PORT    /**< whole number, or references that become one -> const char * */
+    AIP_KIND_PORT,   /**< whole number, or references that become one -> const char * */
+    AIP_KIND_ACL /**< the conditions of one rule, directive may be repeated -> apr_array_header_t *
+                    of aip_acl_rule_t * */
 } aip_kind_e;
 
 /** A number and its spelling, which is what goes into JSON. */
@@ -66,14 +68,15 @@ typedef struct aip_sticky_rule_t {
 #define AIP_TYPE_SCOPE aip_prompt_rule_t
 #define AIP_TYPE_STICKY aip_sticky_rule_t
 #define AIP_TYPE_PORT const char *
+#define AIP_TYPE_ACL apr_array_header_t *
 
 /** In set[]: 0 is the default. */
 #define AIP_SET_WRITTEN 1
 #define AIP_SET_REFERENCE 2 /**< the value is a text with {vault://...} in it, see aip/secret.h */
 
-#define AIP_F_SECRET 1u /**< value is never shown */
-#define AIP_F_VAULT 2u  /**< value may hold {vault://...} references */
-#define AIP_F_ONCE 4u   /**< a second time in one section is an error */
+#define AIP_F_SECRET 1u  /**< value is never shown */
+#define AIP_F_VAULT 2u   /**< value may hold {vault://...} references */
+#define AIP_F_ONCE 4u    /**< a second time in one section is an error */
 #define AIP_F_SERVER 64u /**< holds for a whole server: legal there and in <VirtualHost> only */
 #define AIP_F_MANY 128u  /**< a LIST that takes several values a line */
 
@@ -242,6 +245,18 @@ X(FLAG, route_headers, "AIRouteHeaders", "-", "Off", 0, 0, NULL, 0, \
   "Adds X-LLM-Route and X-LLM-Distance to answers.") \
 X(STR, state_dir, "AIStateDir", "-", "ai_proxy_adv", 0, 0, NULL, 0, \
   "Directory for cached reference vectors, relative to DefaultRuntimeDir; made at start, owned by the server's user.") \
+X(STR, api_key_file, "AIApiKeyFile", "-", NULL, 0, 0, NULL, 0, \
+  "File of API keys, relative to ServerRoot: only requests that carry one of them get in, whatever handles them. Made with aipctl apikey; followed without a restart. none: no key is asked for.") \
+X(LIST, api_key_header, "AIApiKeyHeader", "-", NULL, 0, 0, NULL, 0, \
+  "Header that the API key is taken from: Authorization (Bearer KEY), or another one that holds the key alone. May be repeated, the first that is there counts. Unset: Authorization, X-Api-Key, Api-Key, X-Goog-Api-Key.") \
+X(ACL, acls_allow, "AIAclsAllow", "acls.allow", NULL, 0, 0, NULL, 0, \
+  "A rule: conditions TYPE=VALUE[,VALUE...] that hold together, with TYPE consumer, consumer_group, header:NAME, ip, model, path or provider. May be repeated: where there is one, at least one must match. Conditions on model and provider are about targets.") \
+X(ACL, acls_deny, "AIAclsDeny", "acls.deny", NULL, 0, 0, NULL, 0, \
+  "A rule of the same form: whatever it matches is refused, before AIAclsAllow is looked at. May be repeated.") \
+X(STR, acls_group_env, "AIAclsGroupEnv", "-", "AI_CONSUMER_GROUP", 0, 0, NULL, 0, \
+  "Environment variable, of SetEnvIf, mod_rewrite or an authentication module, with groups of the consumer, separated by commas or blanks.") \
+X(STR, acls_group_file, "AIAclsGroupFile", "-", NULL, 0, 0, NULL, 0, \
+  "File of groups in the format of AuthGroupFile, relative to ServerRoot; followed without a restart. none: no file.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
   "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
@@ -526,7 +541,7 @@ void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t 
 
 /**
  * The value of a member as the configuration would write it: one string for each argument, for a
- * LIST one for each line.
+ * LIST or an ACL one for each line.
  * @return strings, NULL when the member has no value; secrets are shown as they are
  */
 const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fields,

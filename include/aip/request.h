@@ -45,9 +45,10 @@ typedef enum aip_cache_state_e {
 /** Why a target must not get a request. */
 typedef enum aip_bar_e {
     AIP_BAR_NONE,
-    AIP_BAR_FORBIDDEN, /**< AIRouteForbid */
-    AIP_BAR_INCAPABLE, /**< AITargetAccepts lacks what the request needs */
-    AIP_BAR_NOT_FORCED /**< AIRouteForce named others */
+    AIP_BAR_FORBIDDEN,  /**< AIRouteForbid */
+    AIP_BAR_INCAPABLE,  /**< AITargetAccepts lacks what the request needs */
+    AIP_BAR_NOT_FORCED, /**< AIRouteForce named others */
+    AIP_BAR_ACL         /**< AIAclsDeny, or no line of AIAclsAllow for it */
 } aip_bar_e;
 
 /** AIRouteSticky. */
@@ -65,8 +66,9 @@ typedef struct aip_request_t {
     apr_time_t deadline; /**< AITimeoutTotal; 0: none */
     aip_error_t error;
 
-    aip_span_t body;         /**< request: what the client sent */
-    const aip_span_t *extra; /**< names of body credentials, as targets->extra */
+    const aip_span_t *extra;       /**< names of body credentials, as targets->extra */
+    struct aip_acl_facts_t *facts; /**< what rules may ask for; NULL: there are none */
+    aip_span_t body;               /**< request: what the client sent */
     aip_chat_t chat;
     bool stream; /**< what the client will get */
 

@@ -3,6 +3,7 @@
  * Runs while the configuration is read; merge also once per request and matching section. */
 #include "aip/config.h"
 
+#include "aip/access.h"
 #include "aip/secret.h"
 
 #include <ap_expr.h>
@@ -33,6 +34,8 @@ int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     aip_registry->egresses = apr_array_make(pconf, 4, sizeof(aip_server_egress_t));
     aip_registry->caches = apr_array_make(pconf, 4, sizeof(struct aip_route_cache_t *));
     aip_registry->expressions = apr_hash_make(pconf);
+    aip_registry->key_files = apr_hash_make(pconf);
+    aip_registry->group_files = apr_hash_make(pconf);
     aip_registry->models = apr_hash_make(pconf);
     apr_pool_cleanup_register(pconf, NULL, forget_registry, apr_pool_cleanup_null);
     return OK;
@@ -133,6 +136,36 @@ static const char *add_expression(cmd_parms *cmd, apr_array_header_t **list, con
     return error;
 }
 
+/* So that the log can say which line of the configuration refused a request. */
+static void mark_rule(const cmd_parms *cmd, const apr_array_header_t *rules)
+{
+    aip_acl_rule_t *rule = APR_ARRAY_IDX(rules, rules->nelts - 1, aip_acl_rule_t *);
+    rule->where =
+        apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
+}
+
+static const char *access_field_done(cmd_parms *cmd, const aip_location_fields_t *f, int index,
+                                     const char *value)
+{
+    switch (index) {
+    case AIP_L_acls_allow:
+        mark_rule(cmd, f->acls_allow);
+        return NULL;
+    case AIP_L_acls_deny:
+        mark_rule(cmd, f->acls_deny);
+        return NULL;
+    case AIP_L_api_key_file:
+    case AIP_L_acls_group_file:
+        return aip_access_open(cmd, index, value);
+    case AIP_L_api_key_header:
+        return aip_header_name_ok(value)
+                   ? NULL
+                   : apr_psprintf(cmd->pool, "AIApiKeyHeader: '%s' is no header name", value);
+    default:
+        return NULL;
+    }
+}
+
 /* Relative to ServerRoot, as httpd's own file names are. */
 static void make_absolute(const cmd_parms *cmd, const char **path)
 {
@@ -143,7 +176,7 @@ static void make_absolute(const cmd_parms *cmd, const char **path)
 static const char *field_done(cmd_parms *cmd, aip_location_fields_t *f, int index,
                               const char *value)
 {
-    const char *error = NULL;
+    const char *error = access_field_done(cmd, f, index, value);
     if (index == AIP_L_egress_ca_file) {
         make_absolute(cmd, &f->egress_ca_file);
     }

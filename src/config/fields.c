@@ -3,6 +3,7 @@
  * while the configuration is read (and the merge once per request); knows no httpd. */
 #include "aip/fields.h"
 
+#include "aip/acl.h"
 #include "aip/provider.h"
 #include "aip/vault.h"
 
@@ -221,6 +222,22 @@ static void list_add(apr_array_header_t **member, bool own, const char *value, a
     APR_ARRAY_PUSH(*member, const char *) = value;
 }
 
+static const char *add_rule(const aip_field_t *row, apr_array_header_t **member, bool own, int argc,
+                            char *const argv[], apr_pool_t *pool)
+{
+    const char *error;
+    const aip_acl_rule_t *rule =
+        aip_acl_parse(argc, argv, aip_target_table[AIP_T_model_provider].words, pool, &error);
+    if (!rule) {
+        return apr_psprintf(pool, "%s: %s", row->directive, error);
+    }
+    if (!own || !*member) {
+        *member = apr_array_make(pool, 4, sizeof(const aip_acl_rule_t *));
+    }
+    APR_ARRAY_PUSH(*member, const aip_acl_rule_t *) = rule;
+    return NULL;
+}
+
 static const char *set_enum(const aip_field_t *row, int *member, const char *value,
                             apr_pool_t *pool)
 {
@@ -279,6 +296,8 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
         return set_sticky(row, at, argc, argv, pool);
     case AIP_KIND_PORT:
         return set_port(row, at, argv[0], pool);
+    case AIP_KIND_ACL:
+        return add_rule(row, at, own, argc, argv, pool);
     }
     return NULL;
 }
@@ -286,7 +305,7 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
 static bool takes_several(const aip_field_t *row)
 {
     return row->kind == AIP_KIND_SET || row->kind == AIP_KIND_SCOPE ||
-           row->kind == AIP_KIND_STICKY || row->flags & AIP_F_MANY;
+           row->kind == AIP_KIND_STICKY || row->flags & AIP_F_MANY || row->kind == AIP_KIND_ACL;
 }
 
 const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
@@ -300,8 +319,10 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words"
                             : row->flags & AIP_F_MANY ? "one to 16 values a line"
-                            : argc > 1                ? "one argument; put quotes around it"
-                                                      : "one argument that is not empty");
+                            : row->kind == AIP_KIND_ACL
+                                ? "one or more conditions TYPE=VALUE[,VALUE...]"
+                            : argc > 1 ? "one argument; put quotes around it"
+                                       : "one argument that is not empty");
     }
     if (row->flags & AIP_F_ONCE && set[row->index]) {
         return apr_psprintf(
@@ -401,6 +422,13 @@ static void add_sticky(apr_array_header_t *words, const aip_sticky_rule_t *rule)
     }
 }
 
+static void add_rules(apr_array_header_t *words, const apr_array_header_t *rules)
+{
+    for (int i = 0; i < rules->nelts; i++) {
+        APR_ARRAY_PUSH(words, const char *) = APR_ARRAY_IDX(rules, i, const aip_acl_rule_t *)->text;
+    }
+}
+
 const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fields,
                                          apr_pool_t *pool)
 {
@@ -438,6 +466,9 @@ const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fie
         break;
     case AIP_KIND_STICKY:
         add_sticky(words, at);
+        break;
+    case AIP_KIND_ACL:
+        add_rules(words, *(apr_array_header_t *const *)at);
         break;
     }
     return words;

@@ -36,7 +36,7 @@ const char *aip_real_text(double value, apr_pool_t *pool)
 
 static const char *bar_name(int bar)
 {
-    static const char *const names[] = {"", "forbidden", "incapable", "not_forced"};
+    static const char *const names[] = {"", "forbidden", "incapable", "not_forced", "acl"};
     return names[bar];
 }
 

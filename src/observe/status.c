@@ -3,6 +3,7 @@
  * target out of service or back, without a restart. Who may read is the location's authorization;
  * orders need a user that httpd has authenticated, or a client on the machine itself. They are
  * JSON, which a foreign page cannot send from a browser. */
+#include "aip/access.h"
 #include "aip/observe.h"
 #include "aip/state.h"
 
@@ -154,9 +155,11 @@ static bool local(const char *address)
     return address && (strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0);
 }
 
+/* Whoever has an API key may use models, not switch them off. */
 static bool may_order(const request_rec *r)
 {
-    return r->user || (local(r->connection->client_ip) && local(r->useragent_ip));
+    bool user = r->user && !(r->ap_auth_type && strcmp(r->ap_auth_type, "ApiKey") == 0);
+    return user || (local(r->connection->client_ip) && local(r->useragent_ip));
 }
 
 /* @return the body's length, or -1: too long or broken off */
@@ -245,6 +248,9 @@ int aip_status_handler(request_rec *r)
 {
     if (!r->handler || strcmp(r->handler, "ai-status") != 0) {
         return DECLINED;
+    }
+    if (!aip_acls_permit(r)) {
+        return refuse(r, HTTP_FORBIDDEN, "acl_denied", "this request is not permitted here");
     }
     apr_table_setn(r->headers_out, "Cache-Control", "no-store");
     if (r->method_number == M_GET) {

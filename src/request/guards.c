@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guards: which targets may take a request, before anything is embedded. AIRouteForbid bars a
- * target, AIRouteForce all others, AITargetAccepts those that cannot do what the request needs. */
+ * target, AIRouteForce all others, AITargetAccepts those that cannot do what the request needs,
+ * AIAclsAllow and AIAclsDeny those that the client may not use. */
 #include "routers.h"
+
+#include "aip/access.h"
 
 #include <ap_expr.h>
 #include <apr_strings.h>
@@ -54,6 +57,9 @@ static bool reads_needs(const aip_targets_t *targets)
 
 static aip_bar_e bar_of(const aip_request_t *req, const aip_target_t *target)
 {
+    if (aip_acls_bar(req, target)) {
+        return AIP_BAR_ACL;
+    }
     if (any_true(req->r, target->forbid, "AIRouteForbid", target) != NO) {
         return AIP_BAR_FORBIDDEN;
     }
@@ -69,7 +75,7 @@ apr_status_t aip_guards(aip_request_t *req, aip_error_t *err)
     const aip_targets_t *targets = req->conf->targets;
     unsigned char *barred, *forced;
     bool any_barred = false, any_forced = false;
-    if (!targets->guarded) {
+    if (!targets->guarded && !req->facts) {
         return APR_SUCCESS;
     }
     if (reads_needs(targets) &&
@@ -120,8 +126,26 @@ static const char *need_names(const aip_request_t *req)
     return names;
 }
 
+/* Rules are why nobody is left; that others were forced plays no part. */
+static bool only_acls(const aip_request_t *req)
+{
+    bool acl = false;
+    for (int i = 0; i < req->conf->targets->n; i++) {
+        int bar = req->route.barred[i];
+        if (bar == AIP_BAR_FORBIDDEN || bar == AIP_BAR_INCAPABLE) {
+            return false;
+        }
+        acl = acl || bar == AIP_BAR_ACL;
+    }
+    return acl;
+}
+
 apr_status_t aip_guards_refuse(const aip_request_t *req, aip_error_t *err)
 {
+    if (only_acls(req)) {
+        return aip_error_set(err, req->r->pool, HTTP_FORBIDDEN, "permission_error", "acl_denied",
+                             NULL, "this request is not permitted here");
+    }
     for (int i = 0; i < req->conf->targets->n; i++) {
         if (req->route.barred[i] == AIP_BAR_INCAPABLE) {
             return aip_error_set(err, req->r->pool, HTTP_BAD_REQUEST, "invalid_request_error",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The way of a request: the content handler as a numbered sequence, and the hooks that claim the
  * URL. Each step either goes on or leaves an error, which is rendered once. */
+#include "aip/access.h"
 #include "aip/observe.h"
 #include "aip/secret.h"
 #include "aip/upstream.h"
@@ -125,7 +126,7 @@ static int answer(aip_request_t *req)
     int rc;
 
     /* 1. what the header tells, before the client is asked for its body */
-    if (aip_request_check(req, err) != APR_SUCCESS) {
+    if (aip_acls_check(req, err) != APR_SUCCESS || aip_request_check(req, err) != APR_SUCCESS) {
         return DECLINED;
     }
     /* 2. the body */
@@ -197,6 +198,10 @@ int aip_hook_handler(request_rec *r)
     const aip_dir_conf_t *conf = aip_dir_conf(r);
     if (!conf->f.enabled || r->main || r->prev || other_handler(r)) {
         return DECLINED;
+    }
+    const aip_access_t *access = aip_access_of(r);
+    if (aip_access_names_file(conf->f.api_key_file) && !(access && access->consumer)) {
+        return HTTP_UNAUTHORIZED; /* should some module have kept httpd from asking us */
     }
     aip_request_t *req = create(r, conf);
     /* Range is defined for GET alone (RFC 9110, section 14.2), and an answer is no file. */

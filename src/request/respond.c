@@ -2,7 +2,7 @@
 /* Errors for clients: always JSON in OpenAI's shape. Our own are written here; for those that httpd
  * or another module makes (authentication, limits, bad framing) a filter replaces the HTML that
  * httpd generates. */
-#include "aip/request.h"
+#include "aip/access.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -49,6 +49,10 @@ static apr_status_t filter_error(ap_filter_t *f, apr_bucket_brigade *in)
     aip_error_t error = {.status = r->status,
                          .type = error_type(r->status),
                          .message = apr_pstrcat(r->pool, "the gateway answered: ", line, NULL)};
+    const aip_access_t *access = aip_access_of(r);
+    if (access && access->error.status == r->status) {
+        error = access->error;
+    }
     const char *json = aip_error_json(&error, r->pool);
     ap_remove_output_filter(f);
     ap_set_content_type(r, "application/json");
@@ -83,7 +87,9 @@ static bool in_gateway(request_rec *r)
 
 void aip_hook_insert_error_filter(request_rec *r)
 {
-    if (r->status >= 400 && !r->main && in_gateway(r) && !own_document(r)) {
+    const aip_access_t *access = aip_access_of(r);
+    bool ours = access && access->error.status == r->status; /* whatever would have handled it */
+    if (r->status >= 400 && !r->main && (ours || in_gateway(r)) && !own_document(r)) {
         ap_add_output_filter_handle(error_filter, NULL, r, r->connection);
     }
 }

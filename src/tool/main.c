@@ -21,6 +21,8 @@ const aip_command_t aip_commands[] = {
      aip_run_calibrate},
     {"embed", "CONF LOCATION", "prints the vectors of the lines of standard input", 8u, 2,
      aip_run_embed},
+    {"apikey", "NAME [GROUP...]", "makes an API key and its line for AIApiKeyFile", 16u, -1,
+     aip_run_apikey},
     {NULL, NULL, NULL, 0, 0, NULL},
 };
 
@@ -66,7 +68,7 @@ void aip_tool_put(aip_span_t text)
 
 static void usage(FILE *out)
 {
-    fputs("usage: aipctl COMMAND [OPTION...] CONF ...\n\n", out);
+    fputs("usage: aipctl COMMAND [OPTION...] ARGUMENT...\n\n", out);
     for (const aip_command_t *c = aip_commands; c->name; c++) {
         fprintf(out, "  %-9s %-23s %s\n", c->name, c->arguments, c->help);
     }

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK = 1, ROUTE = 2, CALIBRATE = 4, EMBED = 8, LOCATED = 14, ALL = 15 };
+enum { CHECK = 1, ROUTE = 2, CALIBRATE = 4, EMBED = 8, LOCATED = 14, ALL = 15, APIKEY = 16 };
 
 /** How an option's value is read. */
 typedef enum kind_e { TEXT, FLAG, DEFINE, FORMAT, INPUT, LAYOUT, GOAL, SHARE, LIMIT, SEED } kind_e;
@@ -52,7 +52,9 @@ static const struct {
     {"fragment", NULL, LAYOUT, AIP_LAYOUT_FRAGMENT, ALL,
      "CONF is to be included by a server's configuration"},
     {"whole", NULL, LAYOUT, AIP_LAYOUT_WHOLE, ALL, "CONF is a server's configuration"},
-    {"help", NULL, FLAG, AT(help), ALL, "this text"},
+    {"stdin", NULL, FLAG, AT(from_stdin), APIKEY,
+     "the line for a key that exists already, read from standard input"},
+    {"help", NULL, FLAG, AT(help), ALL | APIKEY, "this text"},
 };
 enum { N_OPTIONS = sizeof table / sizeof *table, FIRST_ID = 256 };
 
@@ -185,6 +187,9 @@ static int read_options(const aip_command_t *command, int argc, char **argv, aip
             return aip_tool_misuse("%s needs a value", word);
         }
         int i = id == 'D' ? find_option("define") : id == 'h' ? find_option("help") : id - FIRST_ID;
+        if (!(table[i].commands & command->bit)) {
+            return aip_tool_misuse("-%c: %s has no such option", id, command->name);
+        }
         int status = take(o, i, optarg);
         if (status != AIP_EXIT_OK) {
             return status;
@@ -204,7 +209,7 @@ int aip_options_read(const aip_command_t *command, int argc, char **argv, aip_op
     if (status != AIP_EXIT_OK || options->help) {
         return status;
     }
-    if (n != command->words) {
+    if (command->words < 0 ? n < -command->words : n != command->words) {
         return aip_tool_misuse("%s takes %s", command->name, command->arguments);
     }
     if (options->max_share && options->max_false_positives >= 0) {
@@ -216,6 +221,8 @@ int aip_options_read(const aip_command_t *command, int argc, char **argv, aip_op
     if (options->cache && options->no_cache) {
         return aip_tool_misuse("--cache and --no-cache contradict each other");
     }
+    options->words = argv + optind;
+    options->n_words = n;
     options->conf = argv[optind];
     options->location = n > 1 ? argv[optind + 1] : NULL;
     options->file = n > 2 ? argv[optind + 2] : NULL;

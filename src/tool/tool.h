@@ -18,11 +18,13 @@ typedef enum aip_input_e { AIP_INPUT_AUTO, AIP_INPUT_LINES, AIP_INPUT_JSONL } ai
 /** The words of the command line. */
 typedef struct aip_options_t {
     const char *conf, *location, *file;
+    char **words; /**< all of them, n_words */
+    int n_words;
     const char *httpd, *module, *modules, *root, *envvars, *server, *cache;
     apr_array_header_t *defines; /**< const char *: NAME or NAME=VALUE */
     aip_layout_e layout;
     aip_input_e input;
-    bool json, progress, no_cache, f32le, help;
+    bool json, progress, no_cache, f32le, help, from_stdin;
     double holdout;
     apr_uint64_t seed;
     double max_false_positives; /**< -1: not given */
@@ -32,7 +34,7 @@ typedef struct aip_options_t {
 typedef struct aip_command_t {
     const char *name, *arguments, *help;
     unsigned bit; /**< of the commands an option belongs to */
-    int words;    /**< after the command and its options */
+    int words;    /**< after the command and its options; -N: N or more */
     int (*run)(const aip_options_t *options, apr_pool_t *pool);
 } aip_command_t;
 
@@ -144,5 +146,6 @@ int aip_run_check(const aip_options_t *options, apr_pool_t *pool);
 int aip_run_route(const aip_options_t *options, apr_pool_t *pool);
 int aip_run_calibrate(const aip_options_t *options, apr_pool_t *pool);
 int aip_run_embed(const aip_options_t *options, apr_pool_t *pool);
+int aip_run_apikey(const aip_options_t *options, apr_pool_t *pool);
 
 #endif

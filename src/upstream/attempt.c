@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attempt loop: candidate after candidate until one is committed. What an outcome means is
  * decided in judge.c, what the client gets in the end in last_word.c. */
+#include "aip/access.h"
 #include "aip/state.h"
 #include "credential.h"
 #include "judge.h"
@@ -22,6 +23,16 @@ static aip_span_t num_json(bool set, aip_number_t number)
     return set ? (aip_span_t){number.json, strlen(number.json)} : (aip_span_t){NULL, 0};
 }
 
+/* Whether the client's credential in the body is an API key of the gateway. */
+static bool sends_key(const aip_request_t *req, const aip_target_t *target)
+{
+    if (target->body_param < 0) {
+        return false;
+    }
+    const aip_json_member_t *member = &req->chat.members[AIP_CHAT_MEMBERS + target->body_param];
+    return aip_access_is_key(req->r, aip_json_string(member->value, req->r->pool));
+}
+
 /* Without a credential as the statistics log may show it: "***" stands for it, whosever it is. */
 static aip_span_t build_body(const aip_request_t *req, const aip_target_t *target,
                              const aip_credential_t *credential)
@@ -39,7 +50,7 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
         .want_usage = aip_sink_wants_usage(req, target),
         .drop_stream_options = target->provider->drop_stream_options,
         .extra_index = target->body_param,
-        .extra_keep = f->auth_allow_override && credential,
+        .extra_keep = f->auth_allow_override && credential && !sends_key(req, target),
     };
     if (target->body_param >= 0) {
         options.extra_name = req->extra[target->body_param];

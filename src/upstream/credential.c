@@ -4,6 +4,7 @@
  * is in nothing but the bytes that go to the target. */
 #include "credential.h"
 
+#include "aip/access.h"
 #include "aip/secret.h"
 
 #include <apr_strings.h>
@@ -17,7 +18,8 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 static const char *const client_credentials[] = {"Authorization", "Api-Key", "X-Api-Key"};
 
-/* The raw value of a query parameter of the client, or NULL. */
+/* The raw value of a query parameter of the client, or NULL; an API key of the gateway's is none.
+ */
 static const char *client_param(const request_rec *r, const char *name, apr_pool_t *pool)
 {
     apr_size_t len = strlen(name);
@@ -25,7 +27,10 @@ static const char *client_param(const request_rec *r, const char *name, apr_pool
          p = ap_strchr_c(p, '&') ? ap_strchr_c(p, '&') + 1 : NULL) {
         if (strncmp(p, name, len) == 0 && p[len] == '=') {
             const char *value = p + len + 1, *end = ap_strchr_c(value, '&');
-            return end ? apr_pstrmemdup(pool, value, (apr_size_t)(end - value)) : value;
+            value = end ? apr_pstrmemdup(pool, value, (apr_size_t)(end - value)) : value;
+            char *decoded = apr_pstrdup(pool, value);
+            ap_unescape_url(decoded);
+            return aip_access_is_key(r, decoded) ? NULL : value;
         }
     }
     return NULL;
@@ -68,7 +73,7 @@ static apr_status_t read_header(const aip_request_t *req, const aip_target_t *ta
         return unusable(req, target, "AIAuthHeaderName", err);
     }
     const char *own =
-        f->auth_allow_override ? apr_table_get(req->r->headers_in, c->header_name) : NULL;
+        f->auth_allow_override ? aip_access_client_header(req->r, c->header_name) : NULL;
     c->clients = own && aip_header_value_ok(own);
     if (c->clients) {
         c->header_value = own;
@@ -87,7 +92,7 @@ static void pass_on(const aip_request_t *req, const aip_target_t *target, aip_cr
     for (size_t i = 0; target->f.auth_allow_override &&
                        i < sizeof client_credentials / sizeof *client_credentials;
          i++) {
-        const char *value = apr_table_get(r->headers_in, client_credentials[i]);
+        const char *value = aip_access_client_header(r, client_credentials[i]);
         if (value && aip_header_value_ok(value)) {
             c->fields =
                 apr_pstrcat(r->pool, c->fields, client_credentials[i], ": ", value, CRLF, NULL);

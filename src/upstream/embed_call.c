@@ -4,6 +4,7 @@
  * allow_override asks for its credential. */
 #include "credential.h"
 
+#include "aip/access.h"
 #include "aip/embed_texts.h"
 
 #include <apr_strings.h>
@@ -70,7 +71,7 @@ static aip_span_t head(const aip_request_t *req, const aip_embedder_conf_t *conf
     }
     if (conf->header_name) {
         const char *own = f->embeddings_auth_allow_override
-                              ? apr_table_get(r->headers_in, conf->header_name)
+                              ? aip_access_client_header(r, conf->header_name)
                               : NULL;
         own = own && aip_header_value_ok(own) ? own : conf->header_value;
         credential = apr_pstrcat(r->pool, conf->header_name, ": ", own, CRLF, NULL);

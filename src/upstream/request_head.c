@@ -3,6 +3,8 @@
  * list of fields that concern the request itself. */
 #include "credential.h"
 
+#include "aip/access.h"
+
 #include <apr_strings.h>
 #include <http_core.h>
 
@@ -47,8 +49,8 @@ aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target
     const char *query = query_of(req, target, credential), *fields = credential->fields;
     for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
         if (!credential->header_name || strcasecmp(forwarded[i], credential->header_name) != 0) {
-            fields = add_field(fields, forwarded[i], apr_table_get(r->headers_in, forwarded[i]),
-                               r->pool);
+            fields =
+                add_field(fields, forwarded[i], aip_access_client_header(r, forwarded[i]), r->pool);
         }
     }
     const char *head = apr_psprintf(

@@ -22,11 +22,14 @@ use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(time);
 
+use Digest::SHA ();
+
 use AIPTest::Client ();
 use AIPTest::Setup ();
 
 our @EXPORT = (
     @Test::More::EXPORT,
+    qw(write_keys key_line),
     qw(client post get chat stream_events json from_json port url top_dir h2_client h2_post wait_until twice_and_h2),
     qw(mock_behave mock_reset mock_requests mock_count mock_connections mock_wait mock_close mock_port start_mock),
     qw(log_mark log_lines log_wait unexpected_tags finish statistics statistics_wait),
@@ -209,6 +212,23 @@ sub stop_redis {
     my ($port) = @_;
     run_command([top_dir() . '/scripts/lib/redis.sh', 'stop', $ENV{AIP_REDIS_DIR}, $port]);
     return;
+}
+
+# ---- API keys ----
+
+# A line of AIApiKeyFile.
+sub key_line {
+    my ($name, $key, @groups) = @_;
+    return join(':', $name, (@groups ? join ',', @groups : ()), 'sha256$' . Digest::SHA::sha256_hex($key)) . "\n";
+}
+
+# The file, in one step, with the permissions that it should have.
+sub write_keys {
+    my ($path, @lines) = @_;
+    AIPTest::Setup::write_file("$path.new", join '', @lines);
+    chmod 0640, "$path.new";
+    rename "$path.new", $path or die "$path: $!\n";
+    return $path;
 }
 
 # ---- the mock upstream ----

@@ -27,6 +27,8 @@ static const group_t groups[] = {
      "Where the vectors of the descriptions are searched, and how near a prompt must be."},
     {AIP_IN_LOCATION, "AIRoute", "routing", "Routing by meaning",
      "Which text is compared, and what happens when it cannot be."},
+    {AIP_IN_LOCATION, "AIA", "access", "Who may use it",
+     "API keys, and rules about clients and models: docs/access.md."},
     {AIP_IN_LOCATION, "AISta", "state-and-statistics", "State and statistics",
      "What the gateway keeps in files and writes to logs."},
     {AIP_IN_LOCATION, "AI", "gateway", "The gateway",
@@ -44,7 +46,7 @@ static const group_t groups[] = {
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 
 /* The order in which documents show the groups. */
-static const int shown[N_GROUPS] = {5, 0, 1, 2, 3, 4, 9, 6, 7, 8, 10};
+static const int shown[N_GROUPS] = {6, 4, 0, 1, 2, 3, 5, 10, 7, 8, 9, 11};
 
 static apr_pool_t *pool;
 
@@ -87,6 +89,7 @@ static const char *type_name(const aip_field_t *row)
     case AIP_KIND_ENUM:
         return "string";
     case AIP_KIND_SET:
+    case AIP_KIND_ACL:
         return "array";
     case AIP_KIND_LIST:
         return "list";
@@ -145,6 +148,8 @@ static const char *syntax(const aip_field_t *row)
         return "last-user|all-user|last N|all";
     case AIP_KIND_STICKY:
         return "off|header NAME|cookie NAME|conversation";
+    case AIP_KIND_ACL:
+        return "TYPE=VALUE[,VALUE...] ...";
     }
     return "";
 }

@@ -19,6 +19,8 @@ int main(void)
         sse_suite,
         usage_suite,
         fields_suite,
+        acl_suite,
+        apikey_suite,
         route_suite,
         balance_suite,
         balance_hash_suite,

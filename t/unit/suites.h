@@ -33,6 +33,8 @@ Suite *provider_suite(void);
 Suite *redis_peer_suite(void);
 Suite *redis_pool_suite(void);
 Suite *redis_suite(void);
+Suite *acl_suite(void);
+Suite *apikey_suite(void);
 Suite *references_suite(void);
 Suite *retry_after_suite(void);
 Suite *route_suite(void);

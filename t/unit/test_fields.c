@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aip/acl.h"
 #include "aip/fields.h"
 #include "fixture.h"
 
@@ -116,6 +117,15 @@ static const char *shown(const aip_field_t *row, const void *fields)
         const aip_sticky_rule_t *rule = at;
         return apr_psprintf(pool, "%d:%s", (int)rule->kind, rule->name ? rule->name : "");
     }
+    case AIP_KIND_ACL: {
+        apr_array_header_t *const *rules = at;
+        const char *text = *rules ? "" : "unset";
+        for (int i = 0; *rules && i < (*rules)->nelts; i++) {
+            text = apr_pstrcat(pool, text, i ? "|" : "",
+                               APR_ARRAY_IDX(*rules, i, const aip_acl_rule_t *)->text, NULL);
+        }
+        return text;
+    }
     }
     return "";
 }
@@ -131,7 +141,8 @@ START_TEST(table_is_consistent)
                                    sizeof(void *),
                                    sizeof(aip_prompt_rule_t),
                                    sizeof(aip_sticky_rule_t),
-                                   sizeof(char *)};
+                                   sizeof(char *),
+                                   sizeof(void *)};
     static const size_t rooms[] = {[AIP_IN_LOCATION] = offsetof(aip_location_fields_t, set),
                                    [AIP_IN_TARGET] = offsetof(aip_target_fields_t, set),
                                    [AIP_IN_VAULT] = offsetof(aip_vault_fields_t, set)};
@@ -525,6 +536,8 @@ static const char *sample(const aip_field_t *row, int which)
         return scopes[which];
     case AIP_KIND_STICKY:
         return which ? "header|X-Session" : "conversation";
+    case AIP_KIND_ACL:
+        return which ? "consumer=a|ip=10.0.0.0/8" : "model=m";
     }
     return "";
 }
