@@ -11,7 +11,8 @@
 typedef struct sink_t {
     apr_pool_t *pool;
     char *data;
-    size_t len, room;
+    size_t len, room, max;
+    bool over; /* the answer is longer than that */
     const volatile apr_uint32_t *stop;
 } sink_t;
 
@@ -19,7 +20,8 @@ static size_t on_data(char *data, size_t size, size_t n, void *baton)
 {
     sink_t *sink = baton;
     size_t len = size * n;
-    if (len > AIP_FETCH_BODY_MAX - sink->len) {
+    if (len > sink->max - sink->len) {
+        sink->over = true;
         return 0;
     }
     if (sink->len + len > sink->room) {
@@ -76,7 +78,9 @@ static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist 
 apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer, apr_pool_t *pool,
                        aip_error_t *err)
 {
-    sink_t sink = {.pool = pool, .stop = fetch->stop};
+    sink_t sink = {.pool = pool,
+                   .max = fetch->max ? fetch->max : AIP_FETCH_BODY_MAX,
+                   .stop = fetch->stop};
     struct curl_slist *headers = NULL;
     CURL *curl = curl_easy_init();
     CURLcode code = CURLE_OUT_OF_MEMORY;
@@ -92,6 +96,10 @@ apr_status_t aip_fetch(const aip_fetch_t *fetch, int *status, aip_span_t *answer
         curl_easy_cleanup(curl);
     }
     curl_slist_free_all(headers);
+    if (sink.over) {
+        return aip_error_set(err, pool, 502, "gateway_error", "fetch_failed", NULL,
+                             "the answer is longer than %" APR_SIZE_T_FMT " bytes", sink.max);
+    }
     if (code != CURLE_OK) {
         return aip_error_set(err, pool, code == CURLE_OPERATION_TIMEDOUT ? 504 : 502,
                              "gateway_error", "fetch_failed", NULL, "%s", curl_easy_strerror(code));
