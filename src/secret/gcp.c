@@ -9,6 +9,7 @@
 #include <apr_strings.h>
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -41,6 +42,7 @@ static EVP_PKEY *read_key(const char *pem)
     BIO *bio = BIO_new_mem_buf(pem, -1);
     EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
     BIO_free(bio);
+    ERR_clear_error(); /* this thread's next user of OpenSSL would find what was wrong with it */
     if (key && (EVP_PKEY_base_id(key) != EVP_PKEY_RSA || EVP_PKEY_bits(key) < KEY_BITS_MIN)) {
         EVP_PKEY_free(key);
         key = NULL;
@@ -139,6 +141,7 @@ static const char *signature_of(const char *input, EVP_PKEY *key, apr_pool_t *po
     bool ok = ctx && EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key) == 1 &&
               EVP_DigestSign(ctx, signature, &len, data, strlen(input)) == 1;
     EVP_MD_CTX_free(ctx);
+    ERR_clear_error();
     return ok ? base64url(signature, len, pool) : NULL;
 }
 
