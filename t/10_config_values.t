@@ -48,6 +48,9 @@ sub bad_value {
     return;
 }
 
+my @of_cloud = qw(AwsAccessKeyId AwsSecretAccessKey AzureClientId AzureClientSecret AzureTenantId GcpMetadataUrl GcpOauthTokenUrl GcpServiceAccountJson);
+my @cloud_flags = qw(AzureUseManagedIdentity GcpUseServiceAccount);
+
 # directive => [values taken], [values refused], what the message says is allowed
 my %of_location = (
     AIProxy => [[qw(On off)], [qw(yes 1)], 'On or Off'],
@@ -84,6 +87,8 @@ my %of_location = (
     AIEmbeddingsAuthParamName => [['key'], [], ''],
     AIEmbeddingsAuthParamValue => [['v'], [], ''],
     AIEmbeddingsAuthAllowOverride => [['On'], ['x'], 'On or Off'],
+    (map { ("AIEmbeddingsAuth$_" => [['v'], ['""'], 'that is not empty']) } @of_cloud),
+    (map { ("AIEmbeddingsAuth$_" => [[qw(On off)], ['yes'], 'On or Off']) } @cloud_flags),
     AIEmbeddingsModelProvider => [[qw(openai azure mistral ollama local)], [qw(bedrock gemini)], 'openai azure mistral ollama local'],
     AIEmbeddingsModelName => [['text-embedding-3-small'], ['""'], 'that is not empty'],
     AIEmbeddingsModelOptionsUpstreamUrl => [['https://host/v1/embeddings'], [], ''],
@@ -153,9 +158,11 @@ my %of_target = (
     AIAuthParamName => [[], ['""'], 'that is not empty'],
     AIAuthParamValue => [[], ['""'], 'that is not empty'],
     AIAuthAllowOverride => [[qw(On Off)], ['x'], 'On or Off'],
+    (map { ("AIAuth$_" => [[], ['""'], 'that is not empty']) } @of_cloud),
+    (map { ("AIAuth$_" => [['Off'], ['yes'], 'On or Off']) } @cloud_flags),
     AILoggingLogStatistics => [['On'], ['x'], 'On or Off'],
     AILoggingLogPayloads => [['On'], ['x'], 'On or Off'],
-    AIModelProvider => [[qw(openai deepseek xai cerebras dashscope)], [qw(anthropic nobody)], 'openai azure mistral deepseek'],
+    AIModelProvider => [[qw(openai deepseek xai cerebras dashscope gemini)], [qw(anthropic nobody)], 'openai azure mistral deepseek'],
     AIModelName => [['gpt-4o'], ['""'], 'that is not empty'],
     AIModelOptionsMaxTokens => [[1, 826], [0, 'x', 1.5], 'whole number from 1'],
     AIModelOptionsMaxTokensName => [[qw(auto max_tokens max_completion_tokens)], ['tokens'], 'auto max_tokens'],
@@ -172,6 +179,8 @@ my %of_target = (
     AIModelOptionsAzureDeploymentId => [[], ['""'], 'that is not empty'],
     AIModelOptionsDashscopeInternational => [[], ['x'], 'On or Off'],
     AIModelOptionsDatabricksWorkspaceInstanceId => [[], ['""'], 'that is not empty'],
+    (map { ("AIModelOptions$_" => [[], ['""'], 'that is not empty']) } qw(BedrockAwsRegion BedrockAwsAssumeRoleArn BedrockAwsRoleSessionName
+        BedrockAwsStsEndpointUrl GeminiApiEndpoint GeminiLocationId GeminiProjectId)),
 );
 
 my %of_vault = (
@@ -249,8 +258,8 @@ is_deeply([sort keys %of_location, keys %of_target, keys %of_vault], \@table, 'n
 # a value is shown, a secret is not
 my $said = refused(location('AIVectordbRedisPort "{vault://env/PATH}"'), 2, qr/AIVectordbRedisPort: the value must be/, 'a value from a vault');
 unlike($said, qr{/bin}, 'is not shown');
-my @secrets = grep {/Value$|Password$/} keys %of_location, keys %of_target;
-is(scalar @secrets, 5, 'five directives outside of vaults hold secrets');
+my @secrets = grep {/Value$|Password$|Aws\w*Key|ClientSecret$|Json$/} keys %of_location, keys %of_target;
+is(scalar @secrets, 13, 'so many directives outside of vaults hold secrets');
 for my $directive (sort @secrets) {
     my $place = $of_target{$directive} ? sub { inside($_[0]) } : \&location;
     for my $line ('Bearer sk-secret', '"sk-secret {vault://env/AIP_T_NONE}"', '"sk-secret {vault:x"', '"sk-secret {vault://conjur/a}"') {
@@ -300,8 +309,8 @@ chmod 0644, "$state/keys-open";
 like((config_check(location("AIApiKeyFile \"$state/keys-open\"")))[1], qr/AIP0170: \S+check\.conf:2: everybody on this machine may read \S+keys-open/, 'a file that everybody may read');
 
 # fields that are not implemented
-refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes AIEmbeddingsAuthAzureUseManagedIdentity);
-refused(inside("$_ 10"), 3, qr/Invalid command '$_'/, $_) for qw(AIAuthAwsAccessKeyId AIAuthGcpServiceAccountJson AIModelOptionsAnthropicVersion
+refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes);
+refused(inside("$_ 10"), 3, qr/Invalid command '$_'/, $_) for qw(AIModelOptionsAnthropicVersion
     AIModelOptionsLlama2Format AIModelOptionsEmbeddingsDimensions AIModelModelAlias);
 
 # places

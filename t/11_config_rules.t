@@ -79,6 +79,54 @@ for my $ok (['azure', 'AIModelOptionsAzureInstance i', 'AIModelOptionsAzureDeplo
     ['dashscope', 'AIModelOptionsDashscopeInternational Off']) {
     accepted($ok->[0], $t->('AIRouteType llm/v1/chat', "AIModelProvider $ok->[0]", @$ok[1 .. $#$ok]));
 }
+
+# ---- identities of clouds ----
+delete local @ENV{qw(AWS_REGION AWS_DEFAULT_REGION)};
+my $provider = sub { my ($name, @lines) = @_; $t->('AIRouteType llm/v1/chat', "AIModelProvider $name", @lines) };
+my ($region, @vertex) = ('AIModelOptionsBedrockAwsRegion us-east-1', 'AIModelOptionsGeminiLocationId us-central1', 'AIModelOptionsGeminiProjectId p');
+my @gcp = ('AIAuthGcpUseServiceAccount On', @vertex);
+my $role = 'AIModelOptionsBedrockAwsAssumeRoleArn arn:aws:iam::1:role/r';
+my @app = ('AIModelOptionsAzureInstance i', 'AIModelOptionsAzureDeploymentId d', 'AIAuthAzureClientId c', 'AIAuthAzureClientSecret sk-1', 'AIAuthAzureTenantId t.example');
+my $rsa = qx(openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2>/dev/null);
+like($rsa, qr/PRIVATE KEY/, 'a key is made');
+AIPTest::Setup::write_file("$state/account.json", json({type => 'service_account', client_email => 'a@p.example', private_key => $rsa}));
+AIPTest::Setup::write_file("$state/no-account.json", json({type => 'service_account', client_email => 'a@p.example', private_key => 'sk-1'}));
+accepted($_->[0], $provider->(@{$_}[1 .. $#$_])) for (
+    ['bedrock', 'bedrock', $region],
+    ['bedrock by API key', 'bedrock', $region, 'AIAuthHeaderName Authorization', 'AIAuthHeaderValue "Bearer sk-1"'],
+    ['bedrock with all it has', 'bedrock', $region, 'AIAuthAwsAccessKeyId AKIA1', 'AIAuthAwsSecretAccessKey sk-1', $role,
+        'AIModelOptionsBedrockAwsRoleSessionName gw', 'AIModelOptionsBedrockAwsStsEndpointUrl https://sts.example/'],
+    ['azure by an application', 'azure', @app],
+    ['azure by managed identity', 'azure', @app[0, 1], 'AIAuthAzureUseManagedIdentity On'],
+    ['gemini by API key', 'gemini', 'AIAuthHeaderName Authorization', 'AIAuthHeaderValue "Bearer sk-1"'],
+    ['vertex', 'gemini', @gcp, 'AIModelOptionsGeminiApiEndpoint vertex.example', 'AIAuthGcpMetadataUrl http://127.0.0.1:9'],
+    ['vertex by a key', 'gemini', @gcp, "AIAuthGcpServiceAccountJson {vault://file$state/account.json}", 'AIAuthGcpOauthTokenUrl https://oauth.example/token'],
+);
+{
+    local $ENV{AWS_REGION} = 'eu-west-1';
+    accepted('a region of the environment', $provider->('bedrock'));
+}
+refused($_->[0], $provider->(@{$_}[1 .. $#$_ - 1]), 3, $_->[-1]) for (
+    ['bedrock without region', 'bedrock', qr/AIModelOptionsBedrockAwsRegion must be set for AIModelProvider bedrock, or AWS_REGION/],
+    ['bedrock, half of the keys', 'bedrock', $region, 'AIAuthAwsAccessKeyId AKIA1', qr/all or none of AIAuthAwsAccessKeyId and AIAuthAwsSecretAccessKey/],
+    ['bedrock, an override', 'bedrock', $region, 'AIAuthAllowOverride On', qr/AIAuthAllowOverride must be Off with AIModelProvider bedrock/],
+    ['gemini, an override', 'gemini', 'AIAuthAllowOverride On', qr/AIAuthAllowOverride must be Off with AIModelProvider gemini/],
+    ['bedrock, two credentials', 'bedrock', $region, 'AIAuthHeaderName Authorization', 'AIAuthHeaderValue sk-1', $role, qr/AIAuthHeaderName Authorization has no place beside/],
+    ['bedrock, a session alone', 'bedrock', $region, 'AIModelOptionsBedrockAwsRoleSessionName gw', qr/AIModelOptionsBedrockAwsRoleSessionName needs/],
+    ['bedrock, STS in the clear', 'bedrock', $region, $role, 'AIModelOptionsBedrockAwsStsEndpointUrl http://sts.example/', qr/AIModelOptionsBedrockAwsStsEndpointUrl .* must begin with https/],
+    ['keys for openai', 'openai', 'AIAuthAwsAccessKeyId AKIA1', 'AIAuthAwsSecretAccessKey sk-1', qr/AIAuthAwsAccessKeyId has no meaning with AIModelProvider openai; remove it/],
+    ['a role for openai', 'openai', $role, qr/AIModelOptionsBedrockAwsAssumeRoleArn belongs to AIModelProvider bedrock, not openai/],
+    ['azure without secret', 'azure', @app[0, 1, 2], qr/AIAuthAzureClientId needs AIAuthAzureClientSecret, or AIAuthAzureUseManagedIdentity On/],
+    ['azure without tenant', 'azure', @app[0 .. 3], qr/AIAuthAzureClientSecret needs AIAuthAzureClientId and AIAuthAzureTenantId/],
+    ['azure, two credentials', 'azure', @app, 'AIAuthHeaderName authorization', 'AIAuthHeaderValue sk-1', qr/AIAuthHeaderName Authorization has no place/],
+    ['gemini without project', 'gemini', @gcp[0, 1], qr/AIModelOptionsGeminiLocationId and AIModelOptionsGeminiProjectId must be set for Vertex AI/],
+    ['gemini, a JSON without use', 'gemini', 'AIAuthGcpServiceAccountJson sk-1', qr/AIAuthGcpServiceAccountJson needs AIAuthGcpUseServiceAccount On/],
+    ['gemini, no JSON', 'gemini', @gcp, 'AIAuthGcpServiceAccountJson sk-1', qr/AIAuthGcpServiceAccountJson is no JSON object/],
+    ['gemini, tokens in the clear', 'gemini', @gcp, 'AIAuthGcpOauthTokenUrl http://oauth.example/', qr/AIAuthGcpOauthTokenUrl .* must begin with https/],
+    ['gemini, no metadata URL', 'gemini', @gcp, 'AIAuthGcpMetadataUrl metadata', qr/AIAuthGcpMetadataUrl 'metadata' must be a full URL/],
+    ['an endpoint for openai', 'openai', 'AIModelOptionsGeminiApiEndpoint h', qr/AIModelOptionsGeminiApiEndpoint belongs to AIModelProvider gemini/],
+);
+
 refused('a name twice', location(target('t', @openai), target('t', @openai)), 8, qr/<AITarget t>: there is a target of that name/);
 refused('no name', "<Location /x>\n<AITarget>\n</AITarget>\n</Location>\n", 2, qr/<AITarget name> takes exactly one name/);
 refused('two names', "<Location /x>\n<AITarget a b>\n</AITarget>\n</Location>\n", 2, qr/<AITarget name> takes exactly one name/);
@@ -117,6 +165,18 @@ my @semantic = (
         qr/AIEmbeddingsAuthHeaderName 'Content-Length' is no name for a credential header/],
     ['control bytes for the embedder', [@remote, "AIVectordbDimensions 8\nAIEmbeddingsAuthHeaderName A\nAIEmbeddingsAuthHeaderValue \"sk-1\x01\"\n", $described],
         qr/AIEmbeddingsAuthHeaderValue holds control bytes/],
+    ['a managed identity of the wrong embedder', [@remote, "AIVectordbDimensions 8\nAIEmbeddingsAuthAzureUseManagedIdentity On\n", $described],
+        qr/AIEmbeddingsAuthAzureUseManagedIdentity has no meaning with AIEmbeddingsModelProvider openai; remove it/],
+    ['an identity of the local embedder', [@local, "AIEmbeddingsAuthAzureClientId c\n", $described], qr/AIEmbeddingsAuthAzureClientId has no meaning with AIEmbeddingsModelProvider local/],
+    ['AWS keys for the embedder', [@remote, "AIVectordbDimensions 8\nAIEmbeddingsAuthAwsAccessKeyId A\nAIEmbeddingsAuthAwsSecretAccessKey sk-1\n", $described],
+        qr/AIEmbeddingsAuthAwsAccessKeyId has no meaning with AIEmbeddingsModelProvider openai/],
+    ['an AWS secret for the embedder', [@remote, "AIVectordbDimensions 8\n", 'AIEmbeddingsAuthAwsSecretAccessKey sk-1', "\n", $described], qr/AIEmbeddingsAuthAwsSecretAccessKey has no meaning/],
+    ['half an application for the embedder', [@remote, "AIEmbeddingsModelProvider azure\nAIEmbeddingsModelOptionsUpstreamUrl https://h/\nAIVectordbDimensions 8\n"
+        . "AIEmbeddingsAuthAzureClientId c\nAIEmbeddingsAuthAzureClientSecret sk-1\n", $described], qr/AIEmbeddingsAuthAzureClientSecret needs AIEmbeddingsAuthAzureClientId and AIEmbeddingsAuthAzureTenantId/],
+    ["Google's token for OpenAI", [@remote, "AIVectordbDimensions 8\nAIEmbeddingsAuthGcpUseServiceAccount On\n", $described],
+        qr/AIEmbeddingsAuthGcpUseServiceAccount has no meaning with AIEmbeddingsModelProvider openai without AIEmbeddingsModelOptionsUpstreamUrl/],
+    (map { ["$_ alone", [@remote, "AIVectordbDimensions 8\nAIEmbeddingsModelOptionsUpstreamUrl https://h/\n$_ sk-1\n", $described], qr/$_ needs AIEmbeddingsAuthGcpUseServiceAccount On/] }
+        qw(AIEmbeddingsAuthGcpMetadataUrl AIEmbeddingsAuthGcpOauthTokenUrl AIEmbeddingsAuthGcpServiceAccountJson)),
     ['a threshold beyond cosine', [@local, "AIVectordbThreshold 2.5\n", $described], qr/AIVectordbThreshold 2\.5: cosine distances lie between 0 and 2/],
     ['a failure target that is none', [@local, "AIRouteOnFailure nobody\n", $described], qr/AIRouteOnFailure 'nobody' is neither catchall, fail nor/],
     ['an ambiguity target that is none', [@local, "AIRouteOnAmbiguous nobody\n", $described],
@@ -139,6 +199,7 @@ my @semantic = (
 );
 refused($_->[0], location(@{$_->[1]}), 2, $_->[2]) for @semantic;
 refused("AIDryRunPath $_", location("AIDryRunPath $_\n", $described), 3, qr/AIDryRunPath '$_' must begin with '\/' and have a name/) for '_route', '/';
+accepted('a managed identity of the embedder', location(@remote, "AIEmbeddingsModelProvider azure\nAIEmbeddingsModelOptionsUpstreamUrl https://h/\nAIVectordbDimensions 8\nAIEmbeddingsAuthAzureUseManagedIdentity On\n", $described));
 accepted('a failure target', location(@local, "AIRouteOnFailure t\n", $described));
 my $rest = target('rest', @openai, 'AIDescription CATCHALL');
 accepted($_->[0], location(@{$_->[1]})) for (

@@ -340,6 +340,9 @@ my %elsewhere = (
     (map { $_ => 'what it does shows in the state of a target, which is one for all: t/37_balance.t, t/38_health.t' } qw(AIBalancerMaxFails
         AIBalancerFailTimeout AIBalancerCooldownMax AIBalancerHashOnHeader AIBalancerSlots AIBalancerLatencyStrategy AIBalancerTokensCountStrategy
         AIBalancerUsageWindow AIBalancerShared)),
+    (map { ("AIEmbeddingsAuth$_" => 'who the gateway is at a cloud shows in its tokens: the rules between them are in t/11_config_rules.t') } qw(AwsAccessKeyId
+        AwsSecretAccessKey AzureClientId AzureClientSecret AzureTenantId AzureUseManagedIdentity GcpMetadataUrl GcpOauthTokenUrl GcpServiceAccountJson
+        GcpUseServiceAccount)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),
 );
 my ($of_location) = slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /\A(.*?)^#<AITarget/ms;

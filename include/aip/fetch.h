@@ -14,6 +14,7 @@ typedef struct aip_fetch_t {
     aip_span_t body;            /**< sent as it is; data NULL: none */
     const aip_egress_t *egress; /**< NULL: no proxy, the system's CA bundle */
     bool local; /**< a metadata service of this machine: no proxy, link-local addresses allowed */
+    size_t max; /**< longest body of an answer; 0: AIP_FETCH_BODY_MAX */
     apr_interval_time_t timeout;
     const volatile apr_uint32_t *stop; /**< not 0: give up; may be NULL */
 } aip_fetch_t;

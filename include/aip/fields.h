@@ -161,6 +161,26 @@ X(STR, embeddings_auth_param_value, "AIEmbeddingsAuthParamValue", "embeddings.au
   "Value of the credential parameter.") \
 X(FLAG, embeddings_auth_allow_override, "AIEmbeddingsAuthAllowOverride", "embeddings.auth.allow_override", "Off", 0, 0, NULL, 0, \
   "On: a client's own header or query parameter of that name is used for its embeddings call. Off: no byte of a client's headers reaches the embeddings provider.") \
+X(STR, embeddings_auth_aws_access_key_id, "AIEmbeddingsAuthAwsAccessKeyId", "embeddings.auth.aws_access_key_id", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Access key of AWS. No embeddings provider takes one yet: it is refused with each.") \
+X(STR, embeddings_auth_aws_secret_access_key, "AIEmbeddingsAuthAwsSecretAccessKey", "embeddings.auth.aws_secret_access_key", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Secret of that access key; refused likewise.") \
+X(STR, embeddings_auth_azure_client_id, "AIEmbeddingsAuthAzureClientId", "embeddings.auth.azure_client_id", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Application (client) id at Microsoft Entra ID; with AIEmbeddingsAuthAzureUseManagedIdentity and no secret: which of the machine's identities.") \
+X(STR, embeddings_auth_azure_client_secret, "AIEmbeddingsAuthAzureClientSecret", "embeddings.auth.azure_client_secret", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Secret of that application: its tokens go with the requests, as Bearer.") \
+X(STR, embeddings_auth_azure_tenant_id, "AIEmbeddingsAuthAzureTenantId", "embeddings.auth.azure_tenant_id", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Tenant of that application: an id or a domain name.") \
+X(FLAG, embeddings_auth_azure_use_managed_identity, "AIEmbeddingsAuthAzureUseManagedIdentity", "embeddings.auth.azure_use_managed_identity", "Off", 0, 0, NULL, 0, \
+  "On: tokens of the machine's own identity go with the requests: of App Service, a container app, a Kubernetes pod or a virtual machine.") \
+X(STR, embeddings_auth_gcp_metadata_url, "AIEmbeddingsAuthGcpMetadataUrl", "embeddings.auth.gcp_metadata_url", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Metadata server of Google Cloud: a base, or a whole URL with its path. Unset: http://metadata.google.internal.") \
+X(STR, embeddings_auth_gcp_oauth_token_url, "AIEmbeddingsAuthGcpOauthTokenUrl", "embeddings.auth.gcp_oauth_token_url", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Where tokens of a service account are asked for. Unset: the token_uri of its JSON, which stays the audience anyway.") \
+X(STR, embeddings_auth_gcp_service_account_json, "AIEmbeddingsAuthGcpServiceAccountJson", "embeddings.auth.gcp_service_account_json", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "JSON key of a service account. Unset: the environment's GCP_SERVICE_ACCOUNT, else the metadata server.") \
+X(FLAG, embeddings_auth_gcp_use_service_account, "AIEmbeddingsAuthGcpUseServiceAccount", "embeddings.auth.gcp_use_service_account", "Off", 0, 0, NULL, 0, \
+  "On: access tokens of a Google service account go with the requests, as Bearer.") \
 X(ENUM, embeddings_model_provider, "AIEmbeddingsModelProvider", "embeddings.model.provider", NULL, 0, 0, "openai|azure|mistral|ollama|local", 0, \
   "Who embeds: a provider that speaks OpenAI's embeddings API, or local (extension): in process, no network.") \
 X(STR, embeddings_model_name, "AIEmbeddingsModelName", "embeddings.model.name", NULL, 0, 0, NULL, 0, \
@@ -305,12 +325,32 @@ X(STR, auth_param_value, "AIAuthParamValue", "targets[].auth.param_value", NULL,
   "Value of the credential parameter.") \
 X(FLAG, auth_allow_override, "AIAuthAllowOverride", "targets[].auth.allow_override", "Off", 0, 0, NULL, 0, \
   "On: a client's own credential in the same place is kept. Off: the configured one replaces it.") \
+X(STR, auth_aws_access_key_id, "AIAuthAwsAccessKeyId", "targets[].auth.aws_access_key_id", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Access key of AWS, for AIModelProvider bedrock. Unset: the environment, a profile, a web identity, the container or the instance, as Amazon's SDKs look for it.") \
+X(STR, auth_aws_secret_access_key, "AIAuthAwsSecretAccessKey", "targets[].auth.aws_secret_access_key", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Secret of that access key.") \
+X(STR, auth_azure_client_id, "AIAuthAzureClientId", "targets[].auth.azure_client_id", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Application (client) id at Microsoft Entra ID; with AIAuthAzureUseManagedIdentity and no secret: which of the machine's identities.") \
+X(STR, auth_azure_client_secret, "AIAuthAzureClientSecret", "targets[].auth.azure_client_secret", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Secret of that application: its tokens go with the requests, as Bearer.") \
+X(STR, auth_azure_tenant_id, "AIAuthAzureTenantId", "targets[].auth.azure_tenant_id", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Tenant of that application: an id or a domain name.") \
+X(FLAG, auth_azure_use_managed_identity, "AIAuthAzureUseManagedIdentity", "targets[].auth.azure_use_managed_identity", "Off", 0, 0, NULL, 0, \
+  "On: tokens of the machine's own identity go with the requests: of App Service, a container app, a Kubernetes pod or a virtual machine.") \
+X(STR, auth_gcp_metadata_url, "AIAuthGcpMetadataUrl", "targets[].auth.gcp_metadata_url", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Metadata server of Google Cloud: a base, or a whole URL with its path. Unset: http://metadata.google.internal.") \
+X(STR, auth_gcp_oauth_token_url, "AIAuthGcpOauthTokenUrl", "targets[].auth.gcp_oauth_token_url", NULL, 0, 0, NULL, AIP_F_VAULT, \
+  "Where tokens of a service account are asked for. Unset: the token_uri of its JSON, which stays the audience anyway.") \
+X(STR, auth_gcp_service_account_json, "AIAuthGcpServiceAccountJson", "targets[].auth.gcp_service_account_json", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "JSON key of a service account. Unset: the environment's GCP_SERVICE_ACCOUNT, else the metadata server.") \
+X(FLAG, auth_gcp_use_service_account, "AIAuthGcpUseServiceAccount", "targets[].auth.gcp_use_service_account", "Off", 0, 0, NULL, 0, \
+  "On: access tokens of a Google service account go with the requests, as Bearer.") \
 X(FLAG, logging_log_statistics, "AILoggingLogStatistics", "targets[].logging.log_statistics", "Off", 0, 0, NULL, 0, \
   "Log tokens, latency and cost to AIStatisticsLog.") \
 X(FLAG, logging_log_payloads, "AILoggingLogPayloads", "targets[].logging.log_payloads", "Off", 0, 0, NULL, 0, \
   "Log request and response bodies to AIStatisticsLog.") \
 X(ENUM, model_provider, "AIModelProvider", "targets[].model.provider", NULL, 0, 0, \
-  "openai|azure|mistral|deepseek|xai|cerebras|dashscope|databricks|vllm", 0, \
+  "openai|azure|mistral|deepseek|xai|cerebras|dashscope|databricks|vllm|bedrock|gemini", 0, \
   "Who serves the model.") \
 X(STR, model_name, "AIModelName", "targets[].model.name", NULL, 0, 0, NULL, 0, \
   "Model name sent to the provider; unset: the client's.") \
@@ -343,7 +383,21 @@ X(STR, azure_deployment_id, "AIModelOptionsAzureDeploymentId", "targets[].model.
 X(FLAG, dashscope_international, "AIModelOptionsDashscopeInternational", "targets[].model.options.dashscope.international", "On", 0, 0, NULL, 0, \
   "Use DashScope's international endpoint.") \
 X(STR, databricks_workspace_instance_id, "AIModelOptionsDatabricksWorkspaceInstanceId", "targets[].model.options.databricks.workspace_instance_id", NULL, 0, 0, NULL, 0, \
-  "Databricks workspace, the part of the host name before .cloud.databricks.com.")
+  "Databricks workspace, the part of the host name before .cloud.databricks.com.") \
+X(STR, bedrock_aws_region, "AIModelOptionsBedrockAwsRegion", "targets[].model.options.bedrock.aws_region", NULL, 0, 0, NULL, 0, \
+  "Region of Amazon Bedrock; unset: the environment's AWS_REGION, else AWS_DEFAULT_REGION.") \
+X(STR, bedrock_aws_assume_role_arn, "AIModelOptionsBedrockAwsAssumeRoleArn", "targets[].model.options.bedrock.aws_assume_role_arn", NULL, 0, 0, NULL, 0, \
+  "Role that the gateway assumes by AWS STS with its credentials.") \
+X(STR, bedrock_aws_role_session_name, "AIModelOptionsBedrockAwsRoleSessionName", "targets[].model.options.bedrock.aws_role_session_name", NULL, 0, 0, NULL, 0, \
+  "Name of its sessions in AWS's logs; unset: the environment's AWS_ROLE_SESSION_NAME, else mod_ai_proxy_adv.") \
+X(STR, bedrock_aws_sts_endpoint_url, "AIModelOptionsBedrockAwsStsEndpointUrl", "targets[].model.options.bedrock.aws_sts_endpoint_url", NULL, 0, 0, NULL, 0, \
+  "AWS STS; unset: that of the region.") \
+X(STR, gemini_api_endpoint, "AIModelOptionsGeminiApiEndpoint", "targets[].model.options.gemini.api_endpoint", NULL, 0, 0, NULL, 0, \
+  "Host name of Vertex AI instead of the location's own.") \
+X(STR, gemini_location_id, "AIModelOptionsGeminiLocationId", "targets[].model.options.gemini.location_id", NULL, 0, 0, NULL, 0, \
+  "Location of Vertex AI, for instance us-central1 or global.") \
+X(STR, gemini_project_id, "AIModelOptionsGeminiProjectId", "targets[].model.options.gemini.project_id", NULL, 0, 0, NULL, 0, \
+  "Google Cloud project that pays for Vertex AI.")
 // clang-format on
 
 // clang-format off

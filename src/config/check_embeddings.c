@@ -2,6 +2,7 @@
 /* check_config, the part about embeddings and the vector store. */
 #include "check.h"
 
+#include "aip/cloud.h"
 #include "aip/vectordb.h"
 
 #include <apr_strings.h>
@@ -45,6 +46,15 @@ static void check_model(aip_check_t *check)
     }
 }
 
+static void check_cloud(aip_check_t *check)
+{
+    aip_cloud_auth_t auth = aip_cloud_of_embeddings(&check->conf->f, check->pool);
+    const char *error = aip_cloud_check(&auth, check->pool);
+    if (error) {
+        aip_complain(check, "%s", error);
+    }
+}
+
 static void check_local(aip_check_t *check)
 {
     const aip_location_fields_t *f = &check->conf->f;
@@ -57,6 +67,7 @@ static void check_local(aip_check_t *check)
                          aip_location_table[remote_only[i]].directive);
         }
     }
+    check_cloud(check);
     check_model(check);
 }
 
@@ -146,6 +157,7 @@ static void check_remote(aip_check_t *check, const aip_embeddings_provider_t *pr
     const aip_location_fields_t *f = &check->conf->f;
     const char *text = embeddings_url(f, provider);
     check_embeddings_auth(check);
+    check_cloud(check);
     if (!f->set[AIP_L_vectordb_dimensions]) {
         aip_complain(
             check,

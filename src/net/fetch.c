@@ -10,7 +10,8 @@
 typedef struct sink_t {
     apr_pool_t *pool;
     char *data;
-    size_t len, room;
+    size_t len, room, max;
+    bool over; /* the answer is longer than that */
     const volatile apr_uint32_t *stop;
 } sink_t;
 
@@ -18,7 +19,8 @@ static size_t on_data(char *data, size_t size, size_t n, void *baton)
 {
     sink_t *sink = baton;
     size_t len = size * n;
-    if (len > AIP_FETCH_BODY_MAX - sink->len) {
+    if (len > sink->max - sink->len) {
+        sink->over = true;
         return 0;
     }
     if (sink->len + len > sink->room) {
@@ -75,7 +77,9 @@ static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, a
                             apr_pool_t *pool, aip_error_t *err)
 {
     char said[CURL_ERROR_SIZE] = "";
-    sink_t sink = {.pool = pool, .stop = fetch->stop};
+    sink_t sink = {.pool = pool,
+                   .max = fetch->max ? fetch->max : AIP_FETCH_BODY_MAX,
+                   .stop = fetch->stop};
     aip_fetch_egress_t egress = {.fetch = fetch};
     struct curl_slist *headers = NULL;
     long http_status = 0;
@@ -92,6 +96,10 @@ static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, a
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
     curl_slist_free_all(headers);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
+    if (sink.over) {
+        return aip_error_set(err, pool, 502, "gateway_error", "fetch_failed", NULL,
+                             "the answer is longer than %" APR_SIZE_T_FMT " bytes", sink.max);
+    }
     if (code != CURLE_OK) {
         return aip_error_set(err, pool, code == CURLE_OPERATION_TIMEDOUT ? 504 : 502,
                              "gateway_error", "fetch_failed", NULL, "%s",

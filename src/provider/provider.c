@@ -3,6 +3,9 @@
  * while the configuration is read. Endpoints: the providers' own API references. */
 #include "aip/provider.h"
 
+#include "aip/cloud.h"
+#include "aip/identity.h"
+
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <apr_uri.h>
@@ -22,6 +25,10 @@ static const aip_provider_t providers[] = {
     {"databricks", "https://%s.cloud.databricks.com", "/serving-endpoints/v1/chat/completions",
      true, false},
     {"vllm", NULL, "/v1/chat/completions", false, false},
+    {"bedrock", "https://bedrock-runtime.%s.amazonaws.com", "/openai/v1/chat/completions", false,
+     false},
+    {"gemini", "https://generativelanguage.googleapis.com", "/v1beta/openai/chat/completions",
+     false, false},
 };
 
 const aip_provider_t *aip_provider_find(const char *name)
@@ -128,56 +135,111 @@ static const char *instance(const aip_provider_t *provider, const aip_target_fie
     if (strcmp(provider->name, "dashscope") == 0) {
         return f->dashscope_international ? "-intl" : "";
     }
+    if (strcmp(provider->name, "bedrock") == 0) {
+        return aip_aws_region(f->bedrock_aws_region);
+    }
     return strcmp(provider->name, "azure") == 0 ? f->azure_instance
                                                 : f->databricks_workspace_instance_id;
+}
+
+/* Google serves Gemini twice: by API key, and as Vertex AI, where a project pays. */
+static bool is_vertex(const aip_provider_t *provider, const aip_target_fields_t *f)
+{
+    return strcmp(provider->name, "gemini") == 0 &&
+           (f->auth_gcp_use_service_account || f->gemini_location_id || f->gemini_project_id ||
+            f->gemini_api_endpoint);
+}
+
+static const char *vertex_url(const aip_target_fields_t *f, apr_pool_t *pool, const char **error)
+{
+    const char *location = f->gemini_location_id, *project = f->gemini_project_id;
+    if (!location || !project) {
+        *error = "AIModelOptionsGeminiLocationId and AIModelOptionsGeminiProjectId must be set for "
+                 "Vertex AI, which AIAuthGcpUseServiceAccount and the other "
+                 "AIModelOptionsGemini* ask for";
+        return NULL;
+    }
+    size_t len = strspn(location, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    const char *colon = strchr(project, ':'), *host = f->gemini_api_endpoint;
+    const char *id = colon ? colon + 1 : project, *domain = colon ? project : id;
+    domain = apr_pstrmemdup(pool, domain, colon ? (apr_size_t)(colon - project) : strlen(domain));
+    if (!len || location[len] || *location == '-' || !label_ok(id) || !label_ok(domain) || !*id ||
+        *id == '.' || *domain == '.' || (host && (!label_ok(host) || *host == '.'))) {
+        *error = "AIModelOptionsGeminiLocationId must look like us-central1, "
+                 "AIModelOptionsGeminiProjectId like my-project and "
+                 "AIModelOptionsGeminiApiEndpoint like us-central1-aiplatform.googleapis.com";
+        return NULL;
+    }
+    if (!host) {
+        host = strcmp(location, "global") == 0
+                   ? "aiplatform.googleapis.com"
+                   : apr_pstrcat(pool, location, "-aiplatform.googleapis.com", NULL);
+    }
+    return apr_pstrcat(pool, "https://", host, "/v1/projects/", project, "/locations/", location,
+                       "/endpoints/openapi/chat/completions", NULL);
+}
+
+/* The URL of a provider whose own is not configured, or NULL and the error. */
+static const char *provider_text(const aip_provider_t *provider, const aip_target_fields_t *f,
+                                 apr_pool_t *pool, const char **error)
+{
+    const char *name = instance(provider, f), *path = provider->path;
+    if (!provider->origin) {
+        *error = "AIModelOptionsUpstreamUrl must be set for self-hosted models";
+        return NULL;
+    }
+    if (is_vertex(provider, f)) {
+        return vertex_url(f, pool, error);
+    }
+    if ((name && !label_ok(name)) ||
+        (f->azure_deployment_id && !label_ok(f->azure_deployment_id))) {
+        *error = "instance, workspace, region and deployment names hold letters, digits, '-', '.' "
+                 "and '_' only";
+        return NULL;
+    }
+    if (provider->api_version) {
+        path = apr_pstrcat(pool, "/openai/deployments/", f->azure_deployment_id,
+                           "/chat/completions", NULL);
+    }
+    const char *mark = strstr(provider->origin, "%s");
+    if (!mark) {
+        return apr_pstrcat(pool, provider->origin, path, NULL);
+    }
+    return apr_pstrcat(
+        pool, apr_pstrmemdup(pool, provider->origin, (apr_size_t)(mark - provider->origin)), name,
+        mark + 2, path, NULL);
+}
+
+static apr_status_t set_path(aip_url_t *url, const char *path, apr_pool_t *pool, const char **error)
+{
+    const char *p = path;
+    while (*p > ' ' && *p < 0x7f && !strchr("?#", *p)) {
+        p++;
+    }
+    if (*path != '/' || *p) {
+        return fail(error,
+                    apr_psprintf(pool,
+                                 "AIModelOptionsUpstreamPath '%s' must begin with '/' and hold "
+                                 "neither white space nor a query",
+                                 path));
+    }
+    url->path = path;
+    return APR_SUCCESS;
 }
 
 apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_fields_t *f,
                               aip_url_t *url, apr_pool_t *pool, const char **error)
 {
-    const char *text = f->upstream_url;
-    if (!text) {
-        const char *name = instance(provider, f), *path = provider->path;
-        if (!provider->origin) {
-            return fail(error, "AIModelOptionsUpstreamUrl must be set for self-hosted models");
-        }
-        if ((name && !label_ok(name)) ||
-            (f->azure_deployment_id && !label_ok(f->azure_deployment_id))) {
-            return fail(error, "instance, workspace and deployment names hold letters, digits, "
-                               "'-', '.' and '_' only");
-        }
-        if (provider->api_version) {
-            path = apr_pstrcat(pool, "/openai/deployments/", f->azure_deployment_id,
-                               "/chat/completions", NULL);
-        }
-        const char *mark = strstr(provider->origin, "%s");
-        text = mark ? apr_pstrcat(pool,
-                                  apr_pstrmemdup(pool, provider->origin,
-                                                 (apr_size_t)(mark - provider->origin)),
-                                  name, mark + 2, path, NULL)
-                    : apr_pstrcat(pool, provider->origin, path, NULL);
-    }
+    const char *text = f->upstream_url ? f->upstream_url : provider_text(provider, f, pool, error);
     const char *reason;
+    if (!text) {
+        return APR_EGENERAL;
+    }
     if (aip_url_parse(text, url, pool, &reason) != APR_SUCCESS) {
         return fail(error, apr_psprintf(pool, "AIModelOptionsUpstreamUrl '%s' %s",
                                         aip_url_shown(text, pool), reason));
     }
-    if (f->upstream_path) {
-        const char *p = f->upstream_path;
-        while (*p > ' ' && *p < 0x7f && !strchr("?#", *p)) {
-            p++;
-        }
-        if (*f->upstream_path != '/' || *p) {
-            return fail(
-                error,
-                apr_psprintf(pool,
-                             "AIModelOptionsUpstreamPath '%s' must begin with '/' and hold neither "
-                             "white space nor a query",
-                             f->upstream_path));
-        }
-        url->path = f->upstream_path;
-    }
-    return APR_SUCCESS;
+    return f->upstream_path ? set_path(url, f->upstream_path, pool, error) : APR_SUCCESS;
 }
 
 bool aip_header_value_ok(const char *value)
@@ -277,13 +339,56 @@ static const char *check_foreign(const aip_target_fields_t *f, const char *provi
                {AIP_T_azure_api_version, "azure"},
                {AIP_T_azure_deployment_id, "azure"},
                {AIP_T_dashscope_international, "dashscope"},
-               {AIP_T_databricks_workspace_instance_id, "databricks"}};
+               {AIP_T_databricks_workspace_instance_id, "databricks"},
+               {AIP_T_bedrock_aws_region, "bedrock"},
+               {AIP_T_bedrock_aws_assume_role_arn, "bedrock"},
+               {AIP_T_bedrock_aws_role_session_name, "bedrock"},
+               {AIP_T_bedrock_aws_sts_endpoint_url, "bedrock"},
+               {AIP_T_gemini_api_endpoint, "gemini"},
+               {AIP_T_gemini_location_id, "gemini"},
+               {AIP_T_gemini_project_id, "gemini"}};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         if (f->set[own[i].index] && strcmp(own[i].provider, provider) != 0) {
             return apr_psprintf(pool, "%s belongs to AIModelProvider %s, not %s; remove it",
                                 aip_target_table[own[i].index].directive, own[i].provider,
                                 provider);
         }
+    }
+    return NULL;
+}
+
+/* The region is in the signature, too, so that a URL does not make it superfluous. */
+static const char *check_bedrock(const aip_target_fields_t *f, apr_pool_t *pool)
+{
+    aip_cloud_auth_t auth = aip_cloud_of_target(f, pool);
+    const char *region = aip_aws_region(f->bedrock_aws_region), *problem;
+    if (!region && (!f->upstream_url || aip_cloud_kind(&auth) == AIP_CLOUD_AWS)) {
+        return "AIModelOptionsBedrockAwsRegion must be set for AIModelProvider bedrock, or "
+               "AWS_REGION in the environment of httpd";
+    }
+    if (region && !aip_aws_region_ok(region)) {
+        return apr_psprintf(pool, "%s must look like us-east-1",
+                            f->bedrock_aws_region ? "AIModelOptionsBedrockAwsRegion"
+                                                  : "the environment's AWS_REGION");
+    }
+    if (f->bedrock_aws_role_session_name && !f->bedrock_aws_assume_role_arn) {
+        return "AIModelOptionsBedrockAwsRoleSessionName needs "
+               "AIModelOptionsBedrockAwsAssumeRoleArn";
+    }
+    if (f->bedrock_aws_assume_role_arn && (!aip_token_ok(f->bedrock_aws_assume_role_arn) ||
+                                           strncmp(f->bedrock_aws_assume_role_arn, "arn:", 4))) {
+        return "AIModelOptionsBedrockAwsAssumeRoleArn must look like "
+               "arn:aws:iam::123456789012:role/name";
+    }
+    if (f->bedrock_aws_role_session_name &&
+        !aip_aws_session_name_ok(f->bedrock_aws_role_session_name)) {
+        return "AIModelOptionsBedrockAwsRoleSessionName must have 2 to 64 letters, digits and "
+               "characters of _+=,.@-";
+    }
+    if (f->bedrock_aws_sts_endpoint_url &&
+        (problem = aip_identity_url_problem(f->bedrock_aws_sts_endpoint_url, pool)) != NULL) {
+        return apr_psprintf(pool, "AIModelOptionsBedrockAwsStsEndpointUrl '%s' %s",
+                            aip_url_shown(f->bedrock_aws_sts_endpoint_url, pool), problem);
     }
     return NULL;
 }
@@ -310,7 +415,8 @@ static const char *check_provider(const aip_target_fields_t *f, const char *prov
         return "AIModelOptionsDatabricksWorkspaceInstanceId must be set for AIModelProvider "
                "databricks";
     }
-    return check_foreign(f, provider, pool);
+    const char *error = check_foreign(f, provider, pool);
+    return !error && strcmp(provider, "bedrock") == 0 ? check_bedrock(f, pool) : error;
 }
 
 const char *aip_target_check(const aip_target_fields_t *f, apr_pool_t *pool)
@@ -325,6 +431,8 @@ const char *aip_target_check(const aip_target_fields_t *f, apr_pool_t *pool)
         aip_field_word(&aip_target_table[AIP_T_model_provider], f->model_provider, pool);
     const char *error = check_auth(f, pool);
     error = error ? error : check_provider(f, provider, pool);
+    aip_cloud_auth_t cloud = aip_cloud_of_target(f, pool);
+    error = error ? error : aip_cloud_check(&cloud, pool);
     if (error) {
         return error;
     }

@@ -126,6 +126,52 @@ static const struct {
     {"openai", "AIModelOptionsUpstreamUrl http://h:9/a?k=v;AIModelOptionsUpstreamPath /b",
      "http://h:9/b?k=v", NULL},
     {"azure", "AIModelOptionsUpstreamUrl https://my.host/chat", "https://my.host/chat", NULL},
+    {"bedrock", "AIModelOptionsBedrockAwsRegion eu-west-1",
+     "https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1/chat/completions", NULL},
+    {"bedrock", "AIModelOptionsUpstreamUrl https://vpce.example/x", "https://vpce.example/x", NULL},
+    {"gemini", "",
+     "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", NULL},
+    {"gemini",
+     "AIAuthGcpUseServiceAccount On;AIModelOptionsGeminiLocationId us-central1;"
+     "AIModelOptionsGeminiProjectId my-project",
+     "https://us-central1-aiplatform.googleapis.com/v1/projects/my-project/locations/us-central1/"
+     "endpoints/openapi/chat/completions",
+     NULL},
+    {"gemini",
+     "AIModelOptionsGeminiLocationId global;AIModelOptionsGeminiProjectId example.com:my-project",
+     "https://aiplatform.googleapis.com/v1/projects/example.com:my-project/locations/global/"
+     "endpoints/openapi/chat/completions",
+     NULL},
+    {"gemini",
+     "AIModelOptionsGeminiLocationId eu;AIModelOptionsGeminiProjectId p;"
+     "AIModelOptionsGeminiApiEndpoint vertex.p.googleapis.com",
+     "https://vertex.p.googleapis.com/v1/projects/p/locations/eu/endpoints/openapi/chat/"
+     "completions",
+     NULL},
+    {"gemini", "AIAuthGcpUseServiceAccount On;AIModelOptionsUpstreamUrl https://h/x",
+     "https://h/x", NULL},
+    {"gemini", "AIAuthGcpUseServiceAccount On", NULL, "AIModelOptionsGeminiLocationId and"},
+    {"gemini", "AIModelOptionsGeminiLocationId eu", NULL, "AIModelOptionsGeminiProjectId must be"},
+    {"gemini", "AIModelOptionsGeminiProjectId p", NULL, "AIModelOptionsGeminiLocationId and"},
+    {"gemini", "AIModelOptionsGeminiApiEndpoint h", NULL, "AIModelOptionsGeminiLocationId and"},
+    {"gemini", "AIModelOptionsGeminiLocationId evil.example/;AIModelOptionsGeminiProjectId p", NULL,
+     "must look like"},
+    {"gemini", "AIModelOptionsGeminiLocationId ..;AIModelOptionsGeminiProjectId p", NULL,
+     "must look like"},
+    {"gemini", "AIModelOptionsGeminiLocationId eu;AIModelOptionsGeminiProjectId ..", NULL,
+     "must look like"},
+    {"gemini", "AIModelOptionsGeminiLocationId eu;AIModelOptionsGeminiProjectId a/../b", NULL,
+     "must look like"},
+    {"gemini", "AIModelOptionsGeminiLocationId eu;AIModelOptionsGeminiProjectId a:b:c", NULL,
+     "must look like"},
+    {"gemini",
+     "AIModelOptionsGeminiLocationId eu;AIModelOptionsGeminiProjectId p;"
+     "AIModelOptionsGeminiApiEndpoint evil.example/x",
+     NULL, "must look like"},
+    {"gemini",
+     "AIModelOptionsGeminiLocationId eu;AIModelOptionsGeminiProjectId p;"
+     "AIModelOptionsGeminiApiEndpoint a@evil.example",
+     NULL, "must look like"},
     {"vllm", "", NULL, "AIModelOptionsUpstreamUrl must be set"},
     {"openai", "AIModelOptionsUpstreamUrl ftp://h/", NULL, "AIModelOptionsUpstreamUrl 'ftp://h/'"},
     {"openai", "AIModelOptionsUpstreamPath v1/chat", NULL, "AIModelOptionsUpstreamPath 'v1/chat'"},
@@ -178,7 +224,7 @@ START_TEST(every_word_has_a_row)
         ck_assert_int_eq(provider->drop_stream_options, strcmp(word, "databricks") == 0);
         ck_assert_int_eq(provider->origin == NULL, strcmp(word, "vllm") == 0);
     }
-    ck_assert_int_eq(n, 9);
+    ck_assert_int_eq(n, 11);
     ck_assert_ptr_null(aip_provider_find("OpenAI"));
     ck_assert_ptr_null(aip_provider_find(""));
     ck_assert_ptr_null(aip_provider_find("anthropic"));
@@ -261,6 +307,65 @@ static const struct {
     {"catch-all with an example", OPENAI "AIDescription CATCHALL;AIRouteExample x",
      "AIRouteExample has no place"},
     {"examples beside a description", OPENAI "AIDescription mathematics;AIRouteExample x", NULL},
+    {"bedrock", OF("bedrock") "AIModelOptionsBedrockAwsRegion us-east-1", NULL},
+    {"bedrock without region", OF("bedrock"), "AIModelOptionsBedrockAwsRegion must be set"},
+    {"bedrock with a URL, which is signed", OF("bedrock") "AIModelOptionsUpstreamUrl https://h/x",
+     "AIModelOptionsBedrockAwsRegion must be set"},
+    {"bedrock by API key at a URL",
+     OF("bedrock") "AIModelOptionsUpstreamUrl https://h/x;AIAuthHeaderName Authorization;"
+                   "AIAuthHeaderValue Bearer x",
+     NULL},
+    {"bedrock, bad region", OF("bedrock") "AIModelOptionsBedrockAwsRegion evil.example/",
+     "AIModelOptionsBedrockAwsRegion must look like"},
+    {"bedrock, half of the keys",
+     OF("bedrock") "AIModelOptionsBedrockAwsRegion us-east-1;AIAuthAwsAccessKeyId A",
+     "all or none of AIAuthAwsAccessKeyId"},
+    {"bedrock, a role",
+     OF("bedrock") "AIModelOptionsBedrockAwsRegion us-east-1;"
+                   "AIModelOptionsBedrockAwsAssumeRoleArn arn:aws:iam::1:role/r;"
+                   "AIModelOptionsBedrockAwsRoleSessionName gw;"
+                   "AIModelOptionsBedrockAwsStsEndpointUrl http://127.0.0.1:9/",
+     NULL},
+    {"bedrock, no role",
+     OF("bedrock") "AIModelOptionsBedrockAwsRegion us-east-1;"
+                   "AIModelOptionsBedrockAwsAssumeRoleArn r",
+     "AIModelOptionsBedrockAwsAssumeRoleArn must look like"},
+    {"bedrock, a session without a role",
+     OF("bedrock") "AIModelOptionsBedrockAwsRegion us-east-1;"
+                   "AIModelOptionsBedrockAwsRoleSessionName gw",
+     "AIModelOptionsBedrockAwsRoleSessionName needs"},
+    {"bedrock, no session name",
+     OF("bedrock") "AIModelOptionsBedrockAwsRegion us-east-1;"
+                   "AIModelOptionsBedrockAwsAssumeRoleArn arn:aws:iam::1:role/r;"
+                   "AIModelOptionsBedrockAwsRoleSessionName a b",
+     "AIModelOptionsBedrockAwsRoleSessionName must have"},
+    {"bedrock, STS without TLS",
+     OF("bedrock") "AIModelOptionsBedrockAwsRegion us-east-1;"
+                   "AIModelOptionsBedrockAwsStsEndpointUrl http://sts.example/",
+     "AIModelOptionsBedrockAwsStsEndpointUrl 'http://sts.example/' must begin with https"},
+    {"region without bedrock", OPENAI "AIModelOptionsBedrockAwsRegion us-east-1",
+     "AIModelOptionsBedrockAwsRegion belongs to"},
+    {"role without bedrock", OPENAI "AIModelOptionsBedrockAwsAssumeRoleArn arn:x",
+     "AIModelOptionsBedrockAwsAssumeRoleArn belongs to"},
+    {"session without bedrock", OPENAI "AIModelOptionsBedrockAwsRoleSessionName x",
+     "AIModelOptionsBedrockAwsRoleSessionName belongs to"},
+    {"STS without bedrock", OPENAI "AIModelOptionsBedrockAwsStsEndpointUrl https://x",
+     "AIModelOptionsBedrockAwsStsEndpointUrl belongs to"},
+    {"gemini", OF("gemini"), NULL},
+    {"gemini by service account",
+     OF("gemini") "AIAuthGcpUseServiceAccount On;AIModelOptionsGeminiLocationId eu;"
+                  "AIModelOptionsGeminiProjectId p",
+     NULL},
+    {"gemini by service account, no project", OF("gemini") "AIAuthGcpUseServiceAccount On",
+     "AIModelOptionsGeminiLocationId and AIModelOptionsGeminiProjectId must be set"},
+    {"location without gemini", OPENAI "AIModelOptionsGeminiLocationId eu",
+     "AIModelOptionsGeminiLocationId belongs to"},
+    {"project without gemini", OPENAI "AIModelOptionsGeminiProjectId p",
+     "AIModelOptionsGeminiProjectId belongs to"},
+    {"endpoint without gemini", OPENAI "AIModelOptionsGeminiApiEndpoint h",
+     "AIModelOptionsGeminiApiEndpoint belongs to"},
+    {"an identity of another cloud", OPENAI "AIAuthAzureUseManagedIdentity On",
+     "AIAuthAzureUseManagedIdentity has no meaning with AIModelProvider openai"},
     {"bad URL", OPENAI "AIModelOptionsUpstreamUrl nowhere", "AIModelOptionsUpstreamUrl 'nowhere'"},
 };
 
@@ -326,11 +431,41 @@ START_TEST(header_values)
 }
 END_TEST
 
+/* The environment's region is the one of the machine; the field's wins. */
+START_TEST(regions_of_the_environment)
+{
+    const char *error = NULL;
+    aip_url_t url;
+    setenv("AWS_DEFAULT_REGION", "eu-west-2", 1);
+    ck_assert_ptr_null(aip_target_check(target_of(OF("bedrock")), pool));
+    ck_assert_int_eq(
+        aip_provider_url(aip_provider_find("bedrock"), target_of(""), &url, pool, &error), 0);
+    ck_assert_str_eq(url.host, "bedrock-runtime.eu-west-2.amazonaws.com");
+    setenv("AWS_REGION", "eu-west-3", 1);
+    aip_provider_url(aip_provider_find("bedrock"), target_of(""), &url, pool, &error);
+    ck_assert_str_eq(url.host, "bedrock-runtime.eu-west-3.amazonaws.com");
+    aip_provider_url(aip_provider_find("bedrock"),
+                     target_of("AIModelOptionsBedrockAwsRegion us-east-1"), &url, pool, &error);
+    ck_assert_str_eq(url.host, "bedrock-runtime.us-east-1.amazonaws.com");
+    setenv("AWS_REGION", "evil.example/", 1);
+    ck_assert_str_eq(aip_target_check(target_of(OF("bedrock")), pool),
+                     "the environment's AWS_REGION must look like us-east-1");
+}
+END_TEST
+
+static void setup(void)
+{
+    pool_setup();
+    unsetenv("AWS_REGION");
+    unsetenv("AWS_DEFAULT_REGION");
+}
+
 Suite *provider_suite(void)
 {
     Suite *suite = suite_create("provider");
     TCase *tcase = tcase_create("provider");
-    tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
+    tcase_add_checked_fixture(tcase, setup, pool_teardown);
+    tcase_add_test(tcase, regions_of_the_environment);
     tcase_add_loop_test(tcase, parses_urls, 0, sizeof urls / sizeof *urls);
     tcase_add_loop_test(tcase, finds_endpoints, 0, sizeof endpoints / sizeof *endpoints);
     tcase_add_test(tcase, every_word_has_a_row);
