@@ -10,6 +10,7 @@
 #include <apr_hash.h>
 
 #include "aip/balance.h"
+#include "aip/cloud.h"
 #include "aip/embeddings.h"
 #include "aip/endpoint.h"
 #include "aip/fields.h"
@@ -31,6 +32,8 @@ typedef struct aip_target_t {
     _Atomic(apr_uint32_t) *by_child;    /**< shared: how many of its requests in flight are whose */
     const char *shared_id;              /**< what other machines know it by */
     apr_array_header_t *force, *forbid; /**< ap_expr_info_t *, or NULL */
+    aip_cloud_e cloud;                  /**< its identity, if it has one */
+    int identity;                       /**< slot of that in the store of secrets, or -1 */
     int body_param; /**< index of its credential parameter among the chat's extra members, or -1 */
 } aip_target_t;
 
@@ -110,7 +113,7 @@ typedef struct aip_bound_t {
     const char *text; /**< the value itself: its address stands for it */
     const aip_field_t *row;
     const struct aip_vault_t *vault; /**< whose directive it is, or NULL */
-    server_rec *server; /**< whose vaults are meant */
+    server_rec *server;              /**< whose vaults are meant */
     const char *where;
 } aip_bound_t;
 /** The rules of egress of one or more servers, and the fields that they were made from. */
@@ -121,16 +124,16 @@ typedef struct aip_server_egress_t {
 
 /** All that the configuration declares; one per configuration read, in pconf. */
 typedef struct aip_registry_t {
-    apr_array_header_t *sections;  /**< aip_section_t */
-    apr_array_header_t *targets;   /**< aip_targets_t *, all lists */
-    apr_array_header_t *endpoints; /**< aip_endpoint_t * */
-    apr_array_header_t *vaults;    /**< aip_vault_section_t */
-    apr_array_header_t *bound;     /**< aip_bound_t */
-    struct aip_secrets_t *secrets; /**< built by aip_check_config() */
-    apr_array_header_t *gateways;  /**< aip_gateway_t, filled by aip_check_config() */
-    apr_array_header_t *egresses;  /**< aip_server_egress_t, filled by aip_egress_prepare() */
-    apr_array_header_t *caches;    /**< aip_route_cache_t *, filled by aip_check_config() */
-    apr_hash_t *expressions;       /**< AIExplainFor -> ap_expr_info_t * */
+    apr_array_header_t *sections;        /**< aip_section_t */
+    apr_array_header_t *targets;         /**< aip_targets_t *, all lists */
+    apr_array_header_t *endpoints;       /**< aip_endpoint_t * */
+    apr_array_header_t *vaults;          /**< aip_vault_section_t */
+    apr_array_header_t *bound;           /**< aip_bound_t */
+    struct aip_secrets_t *secrets;       /**< built by aip_check_config() */
+    apr_array_header_t *gateways;        /**< aip_gateway_t, filled by aip_check_config() */
+    apr_array_header_t *egresses;        /**< aip_server_egress_t, filled by aip_egress_prepare() */
+    apr_array_header_t *caches;          /**< aip_route_cache_t *, filled by aip_check_config() */
+    apr_hash_t *expressions;             /**< AIExplainFor -> ap_expr_info_t * */
     apr_hash_t *key_files, *group_files; /**< name in the configuration -> aip_watched_t * */
     apr_hash_t *models; /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
 } aip_registry_t;

@@ -20,6 +20,8 @@ typedef struct aip_embedder_conf_t {
     const char *header_name, *header_value; /**< credential, or NULL */
     const char *param_name, *param_value;   /**< credential parameter, or NULL */
     bool param_in_body;
+    bool cloud;   /**< the credential is a token of a cloud identity */
+    int identity; /**< its slot in the store of secrets, or -1 */
     int dims;
     bool send_dimensions;
     apr_interval_time_t timeout;

@@ -73,6 +73,7 @@ void aip_secrets_ready(aip_secrets_t *store, const unsigned char *key, aip_log_t
 
 /** The store that aip_secret_text() reads; NULL: none. Once per process. */
 void aip_secrets_use(aip_secrets_t *store);
+aip_secrets_t *aip_secrets_used(void);
 
 /** Fetches what is due and nobody else is fetching. May take long.
  * @return when something will be due next */
@@ -110,6 +111,9 @@ const char *aip_secret_text(const char *text, apr_pool_t *pool, aip_error_t *err
  */
 bool aip_secret_refused(const char *text, const char *value, apr_pool_t *pool);
 bool aip_secrets_refused(aip_secrets_t *store, int slot, apr_uint64_t turn);
+
+/** The same for the store in use; slot -1: false. */
+bool aip_secret_slot_refused(int slot, const char *value, apr_pool_t *pool);
 #define AIP_SECRET_EARLY apr_time_from_sec(5)
 
 /** Waits until what aip_secret_refused() asked for has been looked at, at most until `end`. */

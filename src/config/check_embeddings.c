@@ -2,6 +2,8 @@
 /* check_config, the part about embeddings and the vector store. */
 #include "check.h"
 
+#include "aip/cloud_source.h"
+
 #include "aip/cloud.h"
 #include "aip/vectordb.h"
 
@@ -122,6 +124,9 @@ static void add_endpoint(aip_check_t *check, const aip_url_t *url, const aip_egr
  * rules of egress of their own. */
 static void make_endpoint(aip_check_t *check, const char *text)
 {
+    aip_cloud_auth_t auth = aip_cloud_of_embeddings(&check->conf->f, check->pool);
+    (void)aip_cloud_source(aip_registry->secrets, &auth, &(aip_cloud_aws_t){0},
+                           aip_egress_for(&check->conf->f), check->pool);
     const char *error;
     const aip_egress_t *own = aip_egress_for(&check->conf->f);
     aip_url_t *url = apr_pcalloc(check->pool, sizeof *url);

@@ -2,6 +2,8 @@
 /* From the fields of a section to what the core works with. Knows no httpd: aipctl uses it, too. */
 #include "aip/gateway.h"
 
+#include "aip/cloud_source.h"
+
 #include <apr_strings.h>
 #include <string.h>
 
@@ -58,6 +60,9 @@ const char *aip_embedder_conf_of(const aip_location_fields_t *f, const aip_model
         .timeout = apr_time_from_msec(f->embeddings_timeout),
         .egress = egress,
     };
+    aip_cloud_auth_t auth = aip_cloud_of_embeddings(f, pool);
+    conf->cloud = aip_cloud_kind(&auth) != AIP_CLOUD_NONE;
+    conf->identity = aip_cloud_slot(&auth, &(aip_cloud_aws_t){0}, egress, pool);
     return NULL;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* <AIVault prefix>, and the check that every reference of the configuration means a vault. Runs
  * while the configuration is read; files and variables are looked at, no vault is asked. */
+#include "aip/cloud_source.h"
 #include "aip/config.h"
-#include "aip/secret.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -154,9 +154,8 @@ static int check_egress(const aip_vault_section_t *section, apr_pool_t *pool)
         return 0;
     }
     bool v6 = ap_strchr_c(f->host, ':') && *f->host != '[';
-    const char *text =
-        apr_psprintf(pool, "%s://%s%s%s:%d/v1/", f->protocol ? "https" : "http", v6 ? "[" : "",
-                     f->host, v6 ? "]" : "", (int)f->port);
+    const char *text = apr_psprintf(pool, "%s://%s%s%s:%d/v1/", f->protocol ? "https" : "http",
+                                    v6 ? "[" : "", f->host, v6 ? "]" : "", (int)f->port);
     error = aip_url_parse(text, &url, pool, &error) == APR_SUCCESS
                 ? aip_egress_denied(vault->egress, &url, pool)
                 : apr_psprintf(pool, "%s %s", text, error);
@@ -168,6 +167,20 @@ static int check_egress(const aip_vault_section_t *section, apr_pool_t *pool)
                      "AIP0013: <AIVault %s>: %s", vault->prefix, error);
     }
     return error ? 1 : 0;
+}
+
+static void add_identities(aip_targets_t *targets, apr_pool_t *pool)
+{
+    for (int i = 0; i < targets->n; i++) {
+        aip_target_t *target = targets->list[i];
+        aip_cloud_auth_t auth = aip_cloud_of_target(&target->f, pool);
+        aip_cloud_aws_t aws = {.region = target->f.bedrock_aws_region,
+                               .role_session_name = target->f.bedrock_aws_role_session_name,
+                               .sts_endpoint_url = target->f.bedrock_aws_sts_endpoint_url};
+        target->cloud = aip_cloud_kind(&auth);
+        target->identity = aip_cloud_source(aip_registry->secrets, &auth, &aws,
+                                            aip_egress_of(target->endpoint->server), pool);
+    }
 }
 
 /* First what requests need, then the logins of the vaults that it is in. */
@@ -185,6 +198,9 @@ int aip_check_secrets(apr_pool_t *pconf, const server_rec *s)
                 errors += check_reference(bound, s);
             }
         }
+    }
+    for (int i = 0; i < aip_registry->targets->nelts; i++) {
+        add_identities(APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *), pconf);
     }
     return errors;
 }

@@ -19,6 +19,8 @@ typedef struct router_key_t {
         *username, *password;
     const char *port, *server_name, *state_dir;
     const aip_egress_t *egress;
+    const char *azure_client_id, *azure_client_secret, *azure_tenant_id;
+    const char *gcp_metadata_url, *gcp_oauth_token_url, *gcp_service_account_json;
     apr_int64_t numbers[16];
 } router_key_t;
 
@@ -52,6 +54,12 @@ static void make_key(router_key_t *key, const aip_dir_conf_t *conf)
     key->password = f->vectordb_redis_password;
     key->server_name = f->vectordb_redis_server_name;
     key->state_dir = f->state_dir;
+    key->azure_client_id = f->embeddings_auth_azure_client_id;
+    key->azure_client_secret = f->embeddings_auth_azure_client_secret;
+    key->azure_tenant_id = f->embeddings_auth_azure_tenant_id;
+    key->gcp_metadata_url = f->embeddings_auth_gcp_metadata_url;
+    key->gcp_oauth_token_url = f->embeddings_auth_gcp_oauth_token_url;
+    key->gcp_service_account_json = f->embeddings_auth_gcp_service_account_json;
     key->egress = aip_egress_for(f);
     apr_int64_t numbers[] = {
         f->embeddings_model_provider,
@@ -68,7 +76,9 @@ static void make_key(router_key_t *key, const aip_dir_conf_t *conf)
         f->vectordb_redis_keepalive_pool_size,
         f->set[AIP_L_vectordb_redis_keepalive_backlog] ? f->vectordb_redis_keepalive_backlog : -1,
         f->vectordb_redis_ssl * 2 + f->vectordb_redis_ssl_verify,
-        f->vectordb_redis_connection_is_proxied};
+        f->vectordb_redis_connection_is_proxied,
+        f->embeddings_auth_azure_use_managed_identity * 2 +
+            f->embeddings_auth_gcp_use_service_account};
     memcpy(key->numbers, numbers, sizeof numbers);
 }
 

@@ -5,6 +5,7 @@
  * reader never sees half of it. */
 #include "aip/embed_texts.h"
 
+#include "aip/cloud_source.h"
 #include "aip/fetch.h"
 #include "aip/provider.h"
 #include "aip/secret.h"
@@ -164,6 +165,14 @@ apr_status_t aip_embedder_resolve(const aip_embedder_conf_t *conf, aip_embedder_
             return APR_EGENERAL;
         }
     }
+    if (conf->cloud) {
+        const char *token = aip_cloud_token(conf->identity, pool, err);
+        if (!token) {
+            return APR_EGENERAL;
+        }
+        out->header_name = "Authorization";
+        out->header_value = apr_pstrcat(pool, "Bearer ", token, NULL);
+    }
     if ((out->header_name &&
          (!aip_header_name_ok(out->header_name) || !aip_header_value_ok(out->header_value))) ||
         (out->param_name && out->param_in_body && !aip_body_name_ok(out->param_name))) {
@@ -176,6 +185,10 @@ apr_status_t aip_embedder_resolve(const aip_embedder_conf_t *conf, aip_embedder_
 bool aip_embedder_refused(const aip_embedder_conf_t *conf, const aip_embedder_conf_t *resolved,
                           apr_pool_t *pool)
 {
+    if (conf->cloud) {
+        return aip_secret_slot_refused(conf->identity, resolved->header_value + strlen("Bearer "),
+                                       pool);
+    }
     bool header = aip_secret_refused(conf->header_value, resolved->header_value, pool);
     return aip_secret_refused(conf->param_value, resolved->param_value, pool) || header;
 }
@@ -184,6 +197,9 @@ void aip_embedder_wait(const aip_embedder_conf_t *conf, apr_time_t end)
 {
     aip_secret_wait(conf->header_value, end);
     aip_secret_wait(conf->param_value, end);
+    if (conf->cloud && conf->identity >= 0) {
+        aip_secrets_wait(aip_secrets_used(), conf->identity, end);
+    }
 }
 
 /* A credential in the query is no part of conf->url: it must not decide over cache keys. */

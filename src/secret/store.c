@@ -34,6 +34,11 @@ void aip_secrets_use(aip_secrets_t *store)
     used = store;
 }
 
+aip_secrets_t *aip_secrets_used(void)
+{
+    return used;
+}
+
 int aip_secrets_add(aip_secrets_t *store, const aip_source_t *source)
 {
     for (int i = 0; i < store->sources->nelts; i++) {
@@ -210,6 +215,13 @@ bool aip_secret_refused(const char *text, const char *value, apr_pool_t *pool)
         }
     }
     return worth;
+}
+
+bool aip_secret_slot_refused(int slot, const char *value, apr_pool_t *pool)
+{
+    apr_uint64_t turn;
+    const char *now = slot >= 0 && used ? aip_secrets_get(used, slot, &turn, pool) : NULL;
+    return now && value && strcmp(now, value) == 0 && aip_secrets_refused(used, slot, turn);
 }
 
 void aip_secret_wait(const char *text, apr_time_t end)

@@ -112,7 +112,7 @@ static void ask(aip_request_t *req, const aip_target_t *target, const aip_creden
                 aip_sink_state_t *state, aip_http1_result_t *result)
 {
     aip_span_t body = build_body(req, target, credential);
-    aip_http1_request_t request = {.head = aip_request_head(req, target, credential, body.len),
+    aip_http1_request_t request = {.head = aip_request_head(req, target, credential, body),
                                    .body = body};
     bool reused;
     req->answered = (aip_answered_t){.usage = AIP_USAGE_UNKNOWN};
@@ -120,6 +120,10 @@ static void ask(aip_request_t *req, const aip_target_t *target, const aip_creden
     req->answered.sent_body = target->f.logging_log_payloads && target->body_param >= 0
                                   ? build_body(req, target, NULL)
                                   : body;
+    if (!request.head.data) {
+        *result = (aip_http1_result_t){.outcome = AIP_OUTCOME_SECRET};
+        return;
+    }
     exchange(req, target, &request, state, result, &reused);
     if (reused && result->written == 0 && result->received == 0 &&
         aip_outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
@@ -135,9 +139,9 @@ static void ask_twice(aip_request_t *req, const aip_target_t *target, aip_creden
 {
     bool renewable = aip_credential_renewable(target, credential);
     state->hold_401 = renewable;
+    state->hold_403 = renewable && target->cloud == AIP_CLOUD_AWS; /* where AWS says 403 */
     ask(req, target, credential, state, result);
-    if (!renewable || result->status != HTTP_UNAUTHORIZED || !state->withheld ||
-        !aip_credential_renew(req, target, credential)) {
+    if (!state->refused || !state->withheld || !aip_credential_renew(req, target, credential)) {
         return;
     }
     ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, req->r,

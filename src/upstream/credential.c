@@ -128,6 +128,22 @@ static apr_status_t read_param(const aip_request_t *req, const aip_target_t *tar
     return APR_SUCCESS;
 }
 
+static apr_status_t read_identity(const aip_request_t *req, const aip_target_t *target,
+                                  aip_credential_t *c, aip_error_t *err)
+{
+    apr_pool_t *pool = req->r->pool;
+    if (target->cloud == AIP_CLOUD_AWS) {
+        aip_cloud_auth_t auth = aip_cloud_of_target(&target->f, pool);
+        return aip_cloud_keys(&auth, target->identity, &c->aws, pool, err);
+    }
+    c->token = aip_cloud_token(target->identity, pool, err);
+    if (!c->token) {
+        return APR_EGENERAL;
+    }
+    c->fields = apr_pstrcat(pool, "Authorization: Bearer ", c->token, CRLF, NULL);
+    return APR_SUCCESS;
+}
+
 apr_status_t aip_credential_read(const aip_request_t *req, const aip_target_t *target,
                                  aip_credential_t *c, aip_error_t *err)
 {
@@ -136,6 +152,9 @@ apr_status_t aip_credential_read(const aip_request_t *req, const aip_target_t *t
     rv = rv ? rv : read_param(req, target, c, err);
     if (rv != APR_SUCCESS) {
         return rv;
+    }
+    if (target->cloud != AIP_CLOUD_NONE) {
+        return read_identity(req, target, c, err);
     }
     if (c->header_name) {
         c->fields = apr_pstrcat(req->r->pool, c->header_name, ": ", c->header_value, CRLF, NULL);
@@ -148,32 +167,55 @@ apr_status_t aip_credential_read(const aip_request_t *req, const aip_target_t *t
 bool aip_credential_renewable(const aip_target_t *target, const aip_credential_t *c)
 {
     const aip_target_fields_t *f = &target->f;
-    return !c->clients && (f->set[AIP_T_auth_header_value] == AIP_SET_REFERENCE ||
-                           f->set[AIP_T_auth_param_value] == AIP_SET_REFERENCE);
+    return target->cloud != AIP_CLOUD_NONE ||
+           (!c->clients && (f->set[AIP_T_auth_header_value] == AIP_SET_REFERENCE ||
+                            f->set[AIP_T_auth_param_value] == AIP_SET_REFERENCE));
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
 }
 
 static bool same(const aip_credential_t *a, const aip_credential_t *b)
 {
-    return strcmp(a->fields, b->fields) == 0 && !a->param == !b->param &&
-           (!a->param || strcmp(a->param, b->param) == 0) &&
-           a->body_value.len == b->body_value.len &&
-           (!a->body_value.len ||
-            memcmp(a->body_value.data, b->body_value.data, a->body_value.len) == 0);
+    return same_text(a->fields, b->fields) && same_text(a->param, b->param) &&
+           same_text(a->param_value, b->param_value) &&
+           same_text(a->aws.access_key, b->aws.access_key) &&
+           same_text(a->aws.secret_key, b->aws.secret_key) && same_text(a->aws.token, b->aws.token);
+}
+
+/* Everything that the credential was made of. */
+static void refuse(const aip_target_t *target, const aip_credential_t *c, apr_time_t end,
+                   apr_pool_t *pool)
+{
+    const aip_target_fields_t *f = &target->f;
+    const char *const texts[] = {f->auth_header_value, f->auth_param_value,
+                                 f->auth_aws_access_key_id, f->auth_aws_secret_access_key};
+    const char *const values[] = {c->header_value, c->param_value, c->aws.access_key,
+                                  c->aws.secret_key};
+    const char *held = c->token;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (aip_secret_refused(texts[i], values[i], pool)) {
+            aip_secret_wait(texts[i], end);
+        }
+    }
+    if (c->aws.access_key) {
+        held = apr_pstrcat(pool, c->aws.access_key, "\n", c->aws.secret_key, "\n",
+                           c->aws.token ? c->aws.token : "", NULL);
+    }
+    if (aip_secret_slot_refused(target->identity, held, pool)) {
+        aip_secrets_wait(aip_secrets_used(), target->identity, end);
+    }
 }
 
 bool aip_credential_renew(const aip_request_t *req, const aip_target_t *target, aip_credential_t *c)
 {
-    const char *const texts[] = {target->f.auth_header_value, target->f.auth_param_value};
-    const char *const values[] = {c->header_value, c->param_value};
     apr_time_t end = apr_time_now() + RENEWAL;
     aip_credential_t fresh;
     aip_error_t err = {0};
     end = req->deadline && req->deadline < end ? req->deadline : end;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        if (aip_secret_refused(texts[i], values[i], req->r->pool)) {
-            aip_secret_wait(texts[i], end);
-        }
-    }
+    refuse(target, c, end, req->r->pool);
     if (aip_credential_read(req, target, &fresh, &err) != APR_SUCCESS || same(&fresh, c)) {
         return false;
     }

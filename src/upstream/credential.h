@@ -3,6 +3,7 @@
 #define AIP_SRC_UPSTREAM_CREDENTIAL_H
 /* Private to src/upstream: the credential of one attempt, in the request's pool. */
 
+#include "aip/cloud_source.h"
 #include "aip/upstream.h"
 
 typedef struct aip_credential_t {
@@ -11,6 +12,8 @@ typedef struct aip_credential_t {
     const char *param;                      /**< "name=value", encoded, for the query; NULL: none */
     const char *param_value;                /**< what they were resolved to */
     aip_span_t body_value;                  /**< of the member in the body; data NULL: none */
+    const char *token;                      /**< of a cloud identity, or NULL */
+    aip_aws_keys_t aws;                     /**< access_key NULL: the request is not signed */
     bool clients;                           /**< the header is the client's own */
 } aip_credential_t;
 
@@ -32,8 +35,9 @@ void aip_credential_wipe(const aip_span_t *head);
 /** The raw value of a query parameter of the client, or NULL. */
 const char *aip_client_param(const aip_request_t *req, const char *name);
 
-/** Request line and header fields for one attempt at a target. */
+/** Request line and header fields for one attempt at a target, signed if it has to be; data NULL:
+ * it cannot be. */
 aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target,
-                            const aip_credential_t *credential, apr_size_t body_len);
+                            const aip_credential_t *credential, aip_span_t body);
 
 #endif

@@ -4,9 +4,13 @@
 #include "credential.h"
 
 #include "aip/access.h"
+#include "aip/identity.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(ai_proxy_adv);
 
 static const char *const forwarded[] = {"OpenAI-Beta",  "Idempotency-Key", "X-Client-Request-Id",
                                         "X-Request-Id", "traceparent",     "tracestate"};
@@ -41,8 +45,33 @@ static const char *add_field(const char *fields, const char *name, const char *v
                : fields;
 }
 
+/* Adds the fields of AWS's signature, which covers path, query and body. */
+static const char *sign(const aip_request_t *req, const aip_target_t *target,
+                        const aip_credential_t *credential, const char *query, aip_span_t body,
+                        const char *fields)
+{
+    const aip_url_t *url = &target->endpoint->url;
+    aip_sigv4_request_t request = {.method = "POST",
+                                   .host = url->authority,
+                                   .path = url->path,
+                                   .query = query,
+                                   .region = aip_aws_region(target->f.bedrock_aws_region),
+                                   .service = "bedrock",
+                                   .body = body,
+                                   .now = apr_time_now()};
+    const char *lines, *error;
+    if (!request.region ||
+        aip_sigv4_sign(&request, &credential->aws, req->r->pool, &lines, &error) != APR_SUCCESS) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
+                      "AIP0212: target %s: the request cannot be signed: %s", target->name,
+                      request.region ? error : "there is no region");
+        return NULL;
+    }
+    return apr_pstrcat(req->r->pool, fields, lines, NULL);
+}
+
 aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target,
-                            const aip_credential_t *credential, apr_size_t body_len)
+                            const aip_credential_t *credential, aip_span_t body)
 {
     const request_rec *r = req->r;
     const aip_url_t *url = &target->endpoint->url;
@@ -53,6 +82,12 @@ aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target
                 add_field(fields, forwarded[i], aip_access_client_header(r, forwarded[i]), r->pool);
         }
     }
+    if (credential->aws.access_key) {
+        fields = sign(req, target, credential, query, body, fields);
+    }
+    if (!fields) {
+        return (aip_span_t){NULL, 0};
+    }
     const char *head = apr_psprintf(
         r->pool,
         "POST %s%s%s HTTP/1.1" CRLF "Host: %s" CRLF "Content-Type: application/json" CRLF
@@ -60,6 +95,6 @@ aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target
         "User-Agent: mod_ai_proxy_adv/" AIP_VERSION CRLF "Content-Length: %" APR_SIZE_T_FMT CRLF
         "%s" CRLF,
         url->path, query ? "?" : "", query ? query : "", url->authority,
-        req->stream ? "text/event-stream, application/json" : "application/json", body_len, fields);
+        req->stream ? "text/event-stream, application/json" : "application/json", body.len, fields);
     return (aip_span_t){head, strlen(head)};
 }

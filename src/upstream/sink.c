@@ -270,7 +270,8 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     const char *type = apr_table_get(response->headers, "Content-Type");
     apr_pool_t *pool = state->req->r->pool;
     state->response = apr_pmemdup(pool, response, sizeof *response); /* it ends with the exchange */
-    state->refused = state->hold_401 && response->status == HTTP_UNAUTHORIZED;
+    state->refused = (state->hold_401 && response->status == HTTP_UNAUTHORIZED) ||
+                     (state->hold_403 && response->status == HTTP_FORBIDDEN);
     if (state->refused || aip_status_criterion(response->status) & state->withhold) {
         state->withheld = true;
         *state->kept = (aip_kept_t){.response = state->response,

@@ -23,8 +23,8 @@ typedef struct aip_sink_state_t {
         withhold; /**< criteria (http_* bits) whose status is kept back; 0 for the last candidate */
     const aip_http1_response_t *response;
     aip_kept_t *kept;
-    bool hold_401; /**< a 401 is kept back: there may be a newer credential */
-    bool refused;  /**< that has happened */
+    bool hold_401, hold_403; /**< these are kept back: there may be a newer credential */
+    bool refused;            /**< that has happened */
     bool withheld, committed, sse, failed; /**< failed: the client is gone */
     bool judged;      /**< a stream has brought content, its end, or an error */
     bool error_event; /**< a stream brought an error */
