@@ -27,6 +27,7 @@ int main(void)
         retry_after_suite,
         provider_suite,
         secret_suite,
+        sigv4_suite,
         vectordb_suite,
         model2vec_suite,
         model2vec_rules_suite,

@@ -37,6 +37,7 @@ Suite *route_suite(void);
 Suite *router_suite(void);
 Suite *secret_suite(void);
 Suite *share_suite(void);
+Suite *sigv4_suite(void);
 Suite *sse_suite(void);
 Suite *usage_suite(void);
 Suite *vectordb_suite(void);
