@@ -37,6 +37,7 @@ int main(void)
         identity_azure_suite,
         identity_gcp_suite,
         cloud_suite,
+        sigv4_suite,
         vectordb_suite,
         model2vec_suite,
         model2vec_rules_suite,

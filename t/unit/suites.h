@@ -47,6 +47,7 @@ Suite *router_suite(void);
 Suite *secret_suite(void);
 Suite *secret_store_suite(void);
 Suite *share_suite(void);
+Suite *sigv4_suite(void);
 Suite *sse_suite(void);
 Suite *usage_suite(void);
 Suite *vectordb_suite(void);
