@@ -43,9 +43,11 @@ static int no_secret(const aip_request_t *req, const aip_target_t *target, aip_e
     aip_error_set(err, req->r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error",
                   "secret_unavailable", NULL,
                   "a credential that this request needs cannot be read at the moment");
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
-                  "AIP0209: target %s was not asked: a secret of its credential has no value",
-                  target->name);
+    ap_log_rerror(
+        APLOG_MARK, APLOG_ERR, 0, req->r,
+        "AIP0209: target %s was not asked: a secret of its credential has no value that can be "
+        "used",
+        target->name);
     return DECLINED;
 }
 
