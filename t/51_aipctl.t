@@ -94,7 +94,28 @@ like($out, qr/^aipctl \d+\.\d+/, 'says it');
 is($status, 0, 'help of a command');
 like($out, qr/--max-false-positives X/, 'with its options');
 unlike($out, qr/--format/, 'and no other ones');
+# ---- API keys ----
+my @lines;
+for (1, 2) {
+    ($status, $out, $err) = run_command([$tool, 'apikey', 'alice', 'staff', 'ops'], ''); # not among what was said: it is to be seen
+    is_deeply([$status, $err], [0, ''], 'apikey');
+    push @lines, my ($made, $line) = split /\n/, $out;
+    like($made, qr/^aip-[A-Za-z0-9_-]{43}$/, 'a key');
+    is("$line\n", key_line('alice', $made, 'staff', 'ops'), 'and its line');
+}
+isnt($lines[0], $lines[2], 'no key is made twice');
+($status, $out) = run_command([$tool, 'apikey', '--stdin', 'bob'], 'k' x 20 . "\n");
+is_deeply([$status, $out], [0, key_line('bob', 'k' x 20)], 'the line for a key that exists');
+for (['19 characters', 'k' x 19], ['1025', 'k' x 1025], ['two lines', 'k' x 20 . "\n" . 'k' x 20], ['a blank', 'k' x 20 . ' k'], ['NUL', 'k' x 20 . "\0k"], ['none', '']) {
+    ($status, $out, $err) = run_command([$tool, 'apikey', '--stdin', 'bob'], $_->[1]);
+    is_deeply([$status, $out], [1, ''], "apikey --stdin: $_->[0]");
+    like($err, qr/^aipctl: the key must/, 'says why');
+    unlike($err, qr/kkk/, 'without the key');
+}
 for my $case (
+    ['no name', ['apikey'], qr/apikey takes NAME \[GROUP...\]/], ['a colon', ['apikey', 'a:b'], qr/'a:b': a name or group holds/],
+    ['a comma in a group', ['apikey', 'a', 'b,c'], qr/'b,c': a name/],
+    ['a comment', ['apikey', '#a'], qr/begins with '#'/], ['-D', ['apikey', '-D', 'x', 'a'], qr/no such option/], ['--json', ['apikey', '--json', 'a'], qr/no such option/],
     ['nothing', [''], qr/^usage:/], ['no such command', ['frob'], qr/no command 'frob'/],
     ['an unknown option', ['check', '--frob', 'x'], qr/--frob: check has no such option/],
     ['an option of another command', ['check', '--seed', 1, 'x'], qr/no such option/],
