@@ -82,6 +82,9 @@ static inline const char *proxy_auth_text(const aip_egress_t *egress, apr_pool_t
     return egress->proxy_auth;
 }
 
+/** "Proxy-Authorization: Basic ..." for the proxy, or NULL: there are no credentials. */
+const char *aip_proxy_authorization(const aip_egress_t *egress, apr_pool_t *pool);
+
 /**
  * The head that asks a proxy for a tunnel to host:port, with Proxy-Authorization when there are
  * credentials.
