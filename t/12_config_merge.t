@@ -325,6 +325,8 @@ my %elsewhere = (
     (map { $_ => 'what it does shows in the state of a target, which is one for all: t/37_balance.t, t/38_health.t' } qw(AIBalancerMaxFails
         AIBalancerFailTimeout AIBalancerCooldownMax AIBalancerHashOnHeader AIBalancerSlots AIBalancerLatencyStrategy AIBalancerTokensCountStrategy
         AIBalancerUsageWindow AIBalancerShared)),
+    (map { $_ => 'of a server, not of a section: t/61_egress.t, t/62_egress_proxy.t, t/63_egress_rules.t' } qw(AIEgressProxy AIEgressProxyAuth AIEgressNoProxy
+        AIEgressCaFile AIEgressMinTls AIEgressClientCert AIEgressAllow)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),
 );
 my ($of_location) = slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /\A(.*?)^#<AITarget/ms;

@@ -59,9 +59,18 @@ const char *aip_url_shown(const char *text, apr_pool_t *pool)
                        NULL);
 }
 
+/* Kong fills them in; sent as they stand they would only be wrong. */
+#define TEMPLATE                                                                                   \
+    "holds a template such as $(headers.x) or $(uri_captures.x), which is not supported: write "   \
+    "the "                                                                                         \
+    "URL out, with one <AITarget> for each"
+
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error)
 {
     apr_uri_t uri;
+    if (strstr(text, "$(")) {
+        return fail(error, TEMPLATE);
+    }
     for (const char *p = text; *p; p++) {
         if ((unsigned char)*p <= ' ' || *p == 0x7f || (unsigned char)*p > 0x7f) {
             return fail(error,
@@ -164,6 +173,10 @@ apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_f
     }
     if (f->upstream_path) {
         const char *p = f->upstream_path;
+        if (strstr(p, "$(")) {
+            return fail(error,
+                        apr_psprintf(pool, "AIModelOptionsUpstreamPath '%s' %s", p, TEMPLATE));
+        }
         while (*p > ' ' && *p < 0x7f && !strchr("?#", *p)) {
             p++;
         }

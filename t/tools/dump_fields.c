@@ -26,6 +26,8 @@ static const group_t groups[] = {
      "Where the vectors of the descriptions are searched, and how near a prompt must be."},
     {false, "AIRoute", "routing", "Routing by meaning",
      "Which text is compared, and what happens when it cannot be."},
+    {false, "AIEgress", "egress", "Egress",
+     "How everything that leaves the server leaves it: for the main server or a <VirtualHost>."},
     {false, "AISta", "state-and-statistics", "State and statistics",
      "What the gateway keeps in files and writes to logs."},
     {false, "AI", "gateway", "The gateway", "What a gateway section accepts and answers."},
@@ -40,7 +42,7 @@ static const group_t groups[] = {
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 
 /* The order in which documents show the groups. */
-static const int shown[N_GROUPS] = {5, 0, 1, 2, 3, 4, 9, 6, 7, 8};
+static const int shown[N_GROUPS] = {6, 0, 1, 2, 3, 4, 5, 10, 7, 8, 9};
 
 static apr_pool_t *pool;
 
