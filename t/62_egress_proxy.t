@@ -199,8 +199,35 @@ for my $status (301, 302, 303, 307, 308) {
     $r = ask('redirect');
     is($r->{status}, $status, "$status: as it is");
     is($r->{body}, '{}', "$status: with its body");
+    is($r->header('Location'), url('MOCK_2', '/v1/chat/completions'), "$status: and its Location");
 }
-is(scalar(mock_requests(port => port('MOCK_2'))), 0, 'no redirect is followed');
+mock_behave({port => $embed, do => {status => 307, headers => [['Location', url('MOCK_2', '/v1/embeddings')]], body => '{}'}});
+is(ask('embed')->error->{code}, 'embeddings_status', 'embeddings: a redirect is a failure');
+
+# ---- the operator's command line leaves by the same rule ----
+my $conf = AIPTest::private_conf(<<"CONF") . '/httpd.conf';
+Listen 127.0.0.1:${\port('SPARE_6')}
+AIEgressCaFile "$tls/ca.pem"
+AIEgressProxy http://127.0.0.1:${\port('SPARE_2')}
+AIEgressProxyAuth "$secret"
+${\routing('tool', "https://localhost:$embed")}
+CONF
+$ENV{XDG_CACHE_HOME} = "$AIPTest::Setup::t/state/cache-62";
+my @tool = ($ENV{AIP_AIPCTL}, 'route', '--httpd', $ENV{AIP_HTTPD}, '--module', $ENV{AIP_MODULE}, $conf, '/tool');
+$proxy->forget;
+$proxy->mode('auth');
+my ($status, $out, $err) = run_command(\@tool, "axis:0 0.7\n");
+is($status, 0, 'aipctl embeds over the proxy') or diag($out . $err);
+like($out, qr/zero/, 'and routes');
+is(scalar(grep { $_->{authority} ne "localhost:$embed" } $proxy->seen), 0, 'by tunnels to the provider');
+cmp_ok(scalar $proxy->seen, '>', 0, 'indeed');
+$ENV{XDG_CACHE_HOME} .= '-2';
+$proxy->mode(403);
+($status, $out, $err) = run_command(\@tool, "axis:0 0.6\n");
+isnt($status, 0, 'a proxy that refuses');
+like($err, qr/the proxy answered CONNECT with status 403/, 'is named');
+unlike($out . $err, qr/pass word/, 'its credentials are not');
+is(scalar(mock_requests(port => port('MOCK_2'))), 0, 'no redirect was followed');
 
 $h->stop;
 unlike($h->log, qr/pass word|dXMlZXI6/, 'the credentials are in no log');
