@@ -70,7 +70,6 @@ my %of_location = (
     AIBalancerTokensCountStrategy => [[qw(total-tokens prompt-tokens completion-tokens cost)], [qw(llm-accuracy total_tokens)], 'total-tokens prompt-tokens completion-tokens cost'],
     AIBalancerUsageWindow => [[100, 60000], [99], 'from 100'],
     AIBalancerShared => [[qw(off redis)], ['on'], 'off redis'],
-    AISecretsRequired => [[], [], ''],
     AITimeoutFirstByte => [[0, 1], [-1], 'from 0'],
     AITimeoutIdle => [[0, 1], [-1], 'from 0'],
     AITimeoutTotal => [[0, 1], ['1s'], 'from 0'],
@@ -141,7 +140,18 @@ my %of_location = (
     AIStateDir => [['state'], ['""'], 'that is not empty'],
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"'], ['""'], 'that is not empty'],
 );
-my %of_server = map { $_ => 1 } qw(AISecretsRequired); # tested by themselves below
+# Of a server or virtual host; what takes the whole of them to be checked is in t/63_egress_rules.t.
+my $pem = "$AIPTest::Setup::t/state/tls";
+my %of_server = (
+    AISecretsRequired => [[qw(On off)], ['x'], 'On or Off'],
+    AIEgressProxy => [['http://proxy.example:3128', 'http://[::1]:1'], ['""'], 'that is not empty'],
+    AIEgressProxyAuth => [[], ['""'], 'that is not empty'],
+    AIEgressNoProxy => [['*', 'localhost .example.com 10.0.0.0/8 ::1'], ['""'], 'takes one to 16 values a line'],
+    AIEgressCaFile => [["\"$pem/ca.pem\""], ['""'], 'that is not empty'],
+    AIEgressMinTls => [[qw(TLSv1.2 TLSv1.3)], [qw(TLSv1.1 1.2)], 'TLSv1.2 TLSv1.3'],
+    AIEgressClientCert => [["\"$pem/client-all.pem\""], ['""'], 'that is not empty'],
+    AIEgressAllow => [['*', 'https://api.openai.com/v1/* *.example.com 10.0.0.0/8'], ['""'], 'takes one to 16 values a line'],
+);
 my %of_target = (
     AIRouteType => [['llm/v1/chat'], ['llm/v1/embeddings', 'chat'], 'llm/v1/chat'],
     AIWeight => [[1, 65535], [0, 65536], 'from 1 to 65535'],
@@ -212,22 +222,25 @@ my %of_vault = (
     AIVaultTimeout => [[1], [0], 'from 1 to'],
 );
 
-my %many = (AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x');
+my %many = (AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x', map { $_ => 'a ' x 17 } qw(AIEgressNoProxy AIEgressAllow));
 my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
-for my $directive (grep { !$of_server{$_} } sort keys %of_location, keys %of_target) {
-    my $in_target = $of_target{$directive};
-    my ($good, $bad, $allowed) = @{$in_target // $of_location{$directive}};
+for my $directive (sort keys %of_location, keys %of_server, keys %of_target) {
+    my ($in_target, $in_server) = ($of_target{$directive}, $of_server{$directive});
+    my ($good, $bad, $allowed) = @{$in_target // $in_server // $of_location{$directive}};
     my $rest = join '', grep { !/^$directive / } split /^/, $target;
     my $number = 0; # so that one check holds all values
-    my $place = $in_target ? sub { inside($_[0], $rest) } : \&location;
-    my $at = $in_target ? 3 : 2;
+    my $place = $in_target ? sub { inside($_[0], $rest) } : $in_server ? sub {"$_[0]\n"} : \&location;
+    my $at = $in_target ? 3 : $in_server ? 1 : 2;
     my $line = "$directive " . ($good->[0] // 'x');
     accepted(join('', map { $place->("$directive $_") =~ s/x>/x${\$number++}>/r } @$good), "$directive @$good") if @$good;
     bad_value($directive, $_, $allowed, $place->("$directive $_"), $at) for @$bad;
     refused($place->($directive), $at, qr/$directive takes one /, "$directive without a value");
     refused($place->("$directive " . ($many{$directive} // 'On On')), $at, qr/$directive(: '(all 2|off x)')? (takes one |must be (last-user|off, header))/, "$directive with too many");
-    refused($in_target ? location($line) : inside($line), 5 - $at,
+    refused($in_target ? location($line) : inside($line), $in_target ? 2 : 3,
         $in_target ? qr/$directive belongs inside <AITarget/ : qr/$directive is not allowed inside <AITarget t>/, "$directive on the wrong side");
+    refused($_, 2, qr/$directive holds for all that leaves a server: it belongs into the main configuration or a <VirtualHost>/, "$directive in a section of URLs")
+        for $in_server ? (location($line), "<If \"true\">\n$line\n</If>\n") : ();
+    accepted("<VirtualHost *:80>\n$directive $good->[0]\n</VirtualHost>\n", "$directive in a virtual host") if $in_server && @$good;
     refused($_->[0], 2, qr/$directive cannot occur within <$_->[1]/, "$directive in <$_->[1]>") for $sections->($line);
 }
 for my $directive (sort keys %of_vault) {
@@ -244,16 +257,13 @@ for my $directive (sort keys %of_vault) {
     refused($vault->($directive), 2, qr/$directive takes one /, "$directive without a value");
     refused(location("$directive x"), 2, qr/$directive belongs inside <AIVault/, "$directive on the wrong side");
 }
-bad_value('AISecretsRequired', 'x', 'On or Off', "AIProxy Off\nAISecretsRequired x\n", 2);
-refused(location('AISecretsRequired On'), 2, qr/AISecretsRequired holds for a whole server/, 'AISecretsRequired in a section');
-accepted("AISecretsRequired On\n<VirtualHost *:80>\nAISecretsRequired Off\n</VirtualHost>\n", 'AISecretsRequired for servers');
 refused($_->[0], 2, qr/<AITarget>? cannot occur within <$_->[1]/, "a target in <$_->[1]>") for $sections->("<AITarget t>\n$target</AITarget>");
 refused("<Directory /tmp>\n<Files x>\nAIProxy On\n</Files>\n</Directory>\n", 3, qr/AIProxy cannot occur within <Files/, 'a file in a directory');
 
 # the whole table is in the two lists above
 my %named = map { $_ => 1 } slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /^\s*#?\s*(AI\w+)/mg;
 my @table = sort keys %named;
-is_deeply([sort keys %of_location, keys %of_target, keys %of_vault], \@table, 'no directive is missing here');
+is_deeply([sort keys %of_location, keys %of_server, keys %of_target, keys %of_vault], \@table, 'no directive is missing here');
 
 # a value is shown, a secret is not
 my $said = refused(location('AIVectordbRedisPort "{vault://env/PATH}"'), 2, qr/AIVectordbRedisPort: the value must be/, 'a value from a vault');
@@ -323,11 +333,11 @@ my $c = client(port => port('SPARE_1'));
 AIPTest::Setup::write_file("$htdocs/ht/f.txt", "x\n");
 AIPTest::Setup::write_file("$htdocs/ht/.htaccess", "Require all granted\n");
 is($c->get('/ht/f.txt')->{status}, 200, '.htaccess is read');
-for my $directive ('<AITarget', '<AIVault', sort keys %of_location, keys %of_target, keys %of_vault) {
+for my $directive ('<AITarget', '<AIVault', sort keys %of_location, keys %of_server, keys %of_target, keys %of_vault) {
     AIPTest::Setup::write_file("$htdocs/ht/.htaccess", "$directive " . ($directive =~ /^<(.*)/ ? " t>\n</$1>\n" : "On\n"));
     my $r = client(port => port('SPARE_1'))->get('/ht/f.txt');
     is($r->{status}, 500, "$directive in .htaccess");
 }
 my @named = $h->log =~ /\.htaccess: (\S+?)>? not allowed here/g;
-is_deeply([sort @named], ['<AITarget', '<AIVault', sort keys %of_location, keys %of_target, keys %of_vault], 'and the log names each');
+is_deeply([sort @named], ['<AITarget', '<AIVault', sort keys %of_location, keys %of_server, keys %of_target, keys %of_vault], 'and the log names each');
 finish();

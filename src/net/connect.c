@@ -15,19 +15,25 @@ const char *aip_egress_proxy_auth(const aip_egress_t *egress, apr_pool_t *pool)
     return aip_secret_text(egress->proxy_auth, pool, NULL);
 }
 
+const char *aip_proxy_authorization(const aip_egress_t *egress, apr_pool_t *pool)
+{
+    const char *auth = aip_egress_proxy_auth(egress, pool);
+    if (!auth) {
+        return NULL;
+    }
+    int len = (int)strlen(auth);
+    char *encoded = apr_palloc(pool, (apr_size_t)apr_base64_encode_len(len));
+    apr_base64_encode(encoded, auth, len);
+    return apr_pstrcat(pool, "Proxy-Authorization: Basic ", encoded, NULL);
+}
+
 const char *aip_connect_head(const aip_egress_t *egress, const char *host, int port,
                              apr_pool_t *pool)
 {
-    const char *auth = aip_egress_proxy_auth(egress, pool), *credentials = "";
+    const char *credentials = aip_proxy_authorization(egress, pool);
     const char *authority = apr_psprintf(pool, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
-    if (auth) {
-        int len = (int)strlen(auth);
-        char *encoded = apr_palloc(pool, (apr_size_t)apr_base64_encode_len(len));
-        apr_base64_encode(encoded, auth, len);
-        credentials = apr_pstrcat(pool, "Proxy-Authorization: Basic ", encoded, "\r\n", NULL);
-    }
-    return apr_psprintf(pool, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", authority, authority,
-                        credentials);
+    return apr_pstrcat(pool, "CONNECT ", authority, " HTTP/1.1\r\nHost: ", authority, "\r\n",
+                       credentials ? credentials : "", credentials ? "\r\n\r\n" : "\r\n", NULL);
 }
 
 /* @return 0: that is no status line of HTTP/1 */

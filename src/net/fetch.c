@@ -95,6 +95,7 @@ static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, a
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
     curl_slist_free_all(headers);
+    curl_slist_free_all(egress.proxy_headers);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
     if (sink.over) {
         return aip_error_set(err, pool, 502, "gateway_error", "fetch_failed", NULL,

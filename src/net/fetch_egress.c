@@ -21,9 +21,10 @@ static curl_socket_t open_socket(void *baton, curlsocktype purpose, struct curl_
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-static void set_proxy(CURL *curl, const aip_egress_t *egress, apr_pool_t *pool)
+static void set_proxy(CURL *curl, aip_fetch_egress_t *state, apr_pool_t *pool)
 {
-    const char *auth = aip_egress_proxy_auth(egress, pool), *colon = auth ? strchr(auth, ':') : NULL;
+    const aip_egress_t *egress = state->fetch->egress;
+    const char *credentials = aip_proxy_authorization(egress, pool);
     curl_easy_setopt(
         curl, CURLOPT_PROXY,
         apr_psprintf(pool, strchr(egress->proxy_host, ':') ? "http://[%s]:%d" : "http://%s:%d",
@@ -32,12 +33,9 @@ static void set_proxy(CURL *curl, const aip_egress_t *egress, apr_pool_t *pool)
     curl_easy_setopt(curl, CURLOPT_HTTPPROXYTUNNEL, 1L);
     curl_easy_setopt(curl, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
     curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    if (colon) { /* CURLOPT_PROXYUSERPWD would decode them */
-        curl_easy_setopt(curl, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
-        curl_easy_setopt(curl, CURLOPT_PROXYUSERNAME,
-                         apr_pstrmemdup(pool, auth, (apr_size_t)(colon - auth)));
-        curl_easy_setopt(curl, CURLOPT_PROXYPASSWORD, colon + 1);
-    }
+    /* Our own header: whether libcurl decodes '%' in a user or password depends on its version. */
+    state->proxy_headers = credentials ? curl_slist_append(NULL, credentials) : NULL;
+    curl_easy_setopt(curl, CURLOPT_PROXYHEADER, state->proxy_headers);
 }
 
 #if LIBCURL_VERSION_NUM >= 0x074d00
@@ -128,7 +126,7 @@ bool aip_fetch_egress_set(CURL *curl, aip_fetch_egress_t *state, apr_pool_t *poo
         set_files(curl, egress);
     }
     if (state->proxied) {
-        set_proxy(curl, egress, pool);
+        set_proxy(curl, state, pool);
     }
     return true;
 }

@@ -11,7 +11,8 @@ typedef struct aip_fetch_egress_t {
     const aip_fetch_t *fetch;
     const char *host;
     bool proxied;
-    aip_address_e refused; /* out: the last address that was not gone to */
+    struct curl_slist *proxy_headers; /* the caller's to free, when the call is over */
+    aip_address_e refused;            /* out: the last address that was not gone to */
 } aip_fetch_egress_t;
 
 /** Sets proxy, authorities, versions, client certificate and the look at addresses. `state` lives

@@ -47,7 +47,6 @@ static apr_status_t fail(const char **error, const char *text)
     return APR_EGENERAL;
 }
 
-
 bool aip_port_ok(const char *text)
 {
     size_t len = strspn(text, "0123456789");
@@ -66,9 +65,18 @@ const char *aip_url_shown(const char *text, apr_pool_t *pool)
                        NULL);
 }
 
+/* Kong fills them in; sent as they stand they would only be wrong. */
+#define TEMPLATE                                                                                   \
+    "holds a template such as $(headers.x) or $(uri_captures.x), which is not supported: write "   \
+    "the "                                                                                         \
+    "URL out, with one <AITarget> for each"
+
 apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, const char **error)
 {
     apr_uri_t uri;
+    if (strstr(text, "$(")) {
+        return fail(error, TEMPLATE);
+    }
     for (const char *p = text; *p; p++) {
         if ((unsigned char)*p <= ' ' || *p == 0x7f || (unsigned char)*p > 0x7f) {
             return fail(error,
@@ -213,6 +221,10 @@ static const char *provider_text(const aip_provider_t *provider, const aip_targe
 static apr_status_t set_path(aip_url_t *url, const char *path, apr_pool_t *pool, const char **error)
 {
     const char *p = path;
+    if (strstr(path, "$(")) {
+        return fail(error,
+                    apr_psprintf(pool, "AIModelOptionsUpstreamPath '%s' %s", path, TEMPLATE));
+    }
     while (*p > ' ' && *p < 0x7f && !strchr("?#", *p)) {
         p++;
     }

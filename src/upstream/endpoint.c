@@ -162,7 +162,7 @@ int aip_endpoints_prepare(apr_pool_t *pconf)
         aip_endpoint_t *e = APR_ARRAY_IDX(aip_registry->endpoints, i, aip_endpoint_t *);
         const char *error = prepare(e, pconf);
         if (error) {
-            ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, e->server, "AIP0012: %s: %s: %s",
+            ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, e->server, "AIP0014: %s: %s: %s",
                          e->where, e->name, error);
             errors++;
         }

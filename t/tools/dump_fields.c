@@ -29,6 +29,8 @@ static const group_t groups[] = {
      "Which text is compared, and what happens when it cannot be."},
     {AIP_IN_LOCATION, "AIA", "access", "Who may use it",
      "API keys, and rules about clients and models: docs/access.md."},
+    {AIP_IN_LOCATION, "AIEgress", "egress", "Egress",
+     "How everything that leaves the server leaves it: for the main server or a <VirtualHost>."},
     {AIP_IN_LOCATION, "AISta", "state-and-statistics", "State and statistics",
      "What the gateway keeps in files and writes to logs."},
     {AIP_IN_LOCATION, "AI", "gateway", "The gateway",
@@ -46,7 +48,7 @@ static const group_t groups[] = {
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 
 /* The order in which documents show the groups. */
-static const int shown[N_GROUPS] = {6, 4, 0, 1, 2, 3, 5, 10, 7, 8, 9, 11};
+static const int shown[N_GROUPS] = {7, 4, 0, 1, 2, 3, 5, 6, 11, 8, 9, 10, 12};
 
 static apr_pool_t *pool;
 

@@ -58,6 +58,9 @@ static const struct {
     {"http://h/\x01", NULL},
     {"http://h/\x7f", NULL},
     {"http://h/\xc3\xa4", NULL},
+    {"http://$(headers.h)/x", NULL},
+    {"http://h/$(uri_captures.x)", NULL},
+    {"http://h/?x=$(query_params.x)", NULL},
     {"http://[::1/x", NULL},
 };
 
