@@ -18,15 +18,15 @@
 #include <apr_tables.h>
 
 typedef enum aip_kind_e {
-    AIP_KIND_FLAG,  /**< On|Off -> int */
-    AIP_KIND_INT,   /**< whole number -> apr_int64_t */
-    AIP_KIND_NUM,   /**< JSON number -> aip_number_t */
-    AIP_KIND_STR,   /**< one argument -> const char * */
-    AIP_KIND_ENUM,  /**< one of the words -> int */
-    AIP_KIND_SET,   /**< one or more of the words -> unsigned */
-    AIP_KIND_LIST,  /**< one argument, directive may be repeated -> apr_array_header_t * of const
-                       char * */
-    AIP_KIND_SCOPE, /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
+    AIP_KIND_FLAG,   /**< On|Off -> int */
+    AIP_KIND_INT,    /**< whole number -> apr_int64_t */
+    AIP_KIND_NUM,    /**< JSON number -> aip_number_t */
+    AIP_KIND_STR,    /**< one argument -> const char * */
+    AIP_KIND_ENUM,   /**< one of the words -> int */
+    AIP_KIND_SET,    /**< one or more of the words -> unsigned */
+    AIP_KIND_LIST,   /**< one argument, directive may be repeated -> apr_array_header_t * of const
+                        char * */
+    AIP_KIND_SCOPE,  /**< AIRoutePrompt: last-user | all-user | last N | all -> aip_prompt_rule_t */
     AIP_KIND_STICKY, /**< AIRouteSticky: off | header NAME | cookie NAME | conversation ->
                        aip_sticky_rule_t */
     AIP_KIND_ACL     /**< the conditions of one rule, directive may be repeated ->
@@ -70,8 +70,9 @@ typedef struct aip_sticky_rule_t {
 
 /** In set[]: 0 is the default. */
 #define AIP_SET_WRITTEN 1
-#define AIP_SET_FROM_VAULT 2 /**< the value came out of a vault: it is as secret as a secret one   \
-                              */
+#define AIP_SET_FROM_VAULT                                                                         \
+    2 /**< the value came out of a vault: it is as secret as a secret one                          \
+       */
 
 #define AIP_F_SECRET 1u /**< value is never shown */
 #define AIP_F_VAULT 2u  /**< value may hold {vault://...} references */

@@ -45,10 +45,10 @@ typedef enum aip_cache_state_e {
 /** Why a target must not get a request. */
 typedef enum aip_bar_e {
     AIP_BAR_NONE,
-    AIP_BAR_FORBIDDEN, /**< AIRouteForbid */
-    AIP_BAR_INCAPABLE, /**< AITargetAccepts lacks what the request needs */
+    AIP_BAR_FORBIDDEN,  /**< AIRouteForbid */
+    AIP_BAR_INCAPABLE,  /**< AITargetAccepts lacks what the request needs */
     AIP_BAR_NOT_FORCED, /**< AIRouteForce named others */
-    AIP_BAR_ACL /**< AIAclsDeny, or no line of AIAclsAllow for it */
+    AIP_BAR_ACL         /**< AIAclsDeny, or no line of AIAclsAllow for it */
 } aip_bar_e;
 
 /** AIRouteSticky. */

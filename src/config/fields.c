@@ -288,8 +288,8 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
                             row->kind == AIP_KIND_SET ? "one or more words"
                             : row->kind == AIP_KIND_ACL
                                 ? "one or more conditions TYPE=VALUE[,VALUE...]"
-                            : argc > 1                ? "one argument; put quotes around it"
-                                                      : "one argument that is not empty");
+                            : argc > 1 ? "one argument; put quotes around it"
+                                       : "one argument that is not empty");
     }
     if (row->flags & AIP_F_ONCE && set[row->index]) {
         return apr_psprintf(

@@ -90,8 +90,8 @@ aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target
     for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
         if (!target->f.auth_header_name ||
             strcasecmp(forwarded[i], target->f.auth_header_name) != 0) {
-            fields = add_field(fields, forwarded[i], aip_access_client_header(r, forwarded[i]),
-                               r->pool);
+            fields =
+                add_field(fields, forwarded[i], aip_access_client_header(r, forwarded[i]), r->pool);
         }
     }
     const char *head = apr_psprintf(
