@@ -238,7 +238,7 @@ for my $directive (sort keys %of_location, keys %of_server, keys %of_target) {
     refused($place->("$directive " . ($many{$directive} // 'On On')), $at, qr/$directive(: '(all 2|off x)')? (takes one |must be (last-user|off, header))/, "$directive with too many");
     refused($in_target ? location($line) : inside($line), $in_target ? 2 : 3,
         $in_target ? qr/$directive belongs inside <AITarget/ : qr/$directive is not allowed inside <AITarget t>/, "$directive on the wrong side");
-    refused($_, 2, qr/$directive holds for all that leaves a server: it belongs into the main configuration or a <VirtualHost>/, "$directive in a section of URLs")
+    refused($_, 2, qr/$directive holds for a whole server: it belongs into the main configuration or a <VirtualHost>/, "$directive in a section of URLs")
         for $in_server ? (location($line), "<If \"true\">\n$line\n</If>\n") : ();
     accepted("<VirtualHost *:80>\n$directive $good->[0]\n</VirtualHost>\n", "$directive in a virtual host") if $in_server && @$good;
     refused($_->[0], 2, qr/$directive cannot occur within <$_->[1]/, "$directive in <$_->[1]>") for $sections->($line);

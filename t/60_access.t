@@ -27,6 +27,9 @@ my $n = 0;
 my ($modules) = slurp("$AIPTest::Setup::t/conf/modules.load") =~ m{"(/\S+)/mod_authz_core\.so"};
 my $conf = <<"CONF";
 LoadModule access_compat_module "$modules/mod_access_compat.so"
+LoadModule remoteip_module "$modules/mod_remoteip.so"
+RemoteIPHeader X-Client
+RemoteIPInternalProxy 127.0.0.1
 Listen 127.0.0.1:\${SPARE_1_PORT}
 MaxKeepAliveRequests 0
 LogLevel info ai_proxy_adv:trace8
@@ -194,6 +197,9 @@ is((sent($embed, chat('axis:0 1'), 'MOCK_EMBED', bearer($key{alice}), 'X-Api-Key
 # ---- orders to targets ----
 my $order = {target => 'one', action => 'drain', path => '/nowhere'};
 is(client(port => port('SPARE_1'))->post('/key/status', $order, bearer($key{alice}))->{status}, 404, 'a key and a client of this machine: an order is read');
+
+$r = client(port => port('SPARE_1'))->post('/key/status', $order, bearer($key{alice}), 'X-Client' => '192.0.2.1');
+is_deeply([$r->{status}, $r->error->{code}], [403, 'not_authorized'], 'a key alone, from elsewhere: it may not');
 
 # ---- files that change: each child follows by itself, so a child may know less than another one ----
 sub until_status { my ($want, $path, @headers) = @_; return wait_until("$want of $path", sub { ask($path, @headers)->{status} == $want }, 10) }

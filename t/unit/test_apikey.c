@@ -315,6 +315,7 @@ typedef struct reader_t {
 static void *APR_THREAD_FUNC read_on(apr_thread_t *thread, void *data)
 {
     reader_t *reader = data;
+    (void)thread;
     char last = 0;
     while (!atomic_load(&reader->stop)) {
         apr_pool_t *own;
@@ -332,7 +333,6 @@ static void *APR_THREAD_FUNC read_on(apr_thread_t *thread, void *data)
         atomic_fetch_add(&reader->reads, 1);
         apr_pool_destroy(own);
     }
-    apr_thread_exit(thread, APR_SUCCESS);
     return NULL;
 }
 
