@@ -7,8 +7,8 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
-# AIP_REDIS_DIR (redis.sh fetch), AIP_VAULT_DIR (vault.sh fetch) and AIP_CLIENTS_DIR (virtual environment) are handed on, as
-# copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (1200) is ended.
+# AIP_REDIS_DIR (redis.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_CLIENTS_DIR and AIP_AWS_DIR (virtual environments) are
+# handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (1200) is ended.
 set -eu
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
@@ -81,6 +81,10 @@ fi
 if [ -n "${AIP_CLIENTS_DIR:-}" ]; then
     clients_dir=$(echo "$AIP_CLIENTS_DIR"/lib/python3*/site-packages)
 fi
+aws_dir=
+if [ -n "${AIP_AWS_DIR:-}" ]; then
+    aws_dir=$(echo "$AIP_AWS_DIR"/lib/python3*/site-packages)
+fi
 
 as_user=
 if [ "$(id -u)" = 0 ]; then
@@ -92,6 +96,12 @@ if [ -n "$clients_dir" ] && ! $as_user test -r "$clients_dir/openai/__init__.py"
     cp -r "$clients_dir" "$work/clients"
     chmod -R a+rX "$work/clients"
     clients_dir=$work/clients
+fi
+# shellcheck disable=SC2086
+if [ -n "$aws_dir" ] && ! $as_user test -r "$aws_dir/botocore/__init__.py"; then
+    cp -r "$aws_dir" "$work/aws"
+    chmod -R a+rX "$work/aws"
+    aws_dir=$work/aws
 fi
 
 tests=()
@@ -107,6 +117,7 @@ status=0
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_AIPCTL="$work/bin/aipctl" AIP_APXS="$apxs" AIP_MPM="$mpm" \
     AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_VAULT_DIR="$vault_dir" \
+    AIP_AWS_DIR="$aws_dir" \
     AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
     timeout --kill-after=20 "${AIP_TEST_LIMIT:-1200}" perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 &
 wait $! || status=$?

@@ -108,9 +108,11 @@ static void set_store(aip_router_t *router, store_state_e state, const aip_error
     } else if (state == STORE_DOWN) {
         say(router, AIP_LOG_WARNING,
             apr_psprintf(pool,
-                         "AIP0105: %s: the vector store at %s:%d does not answer (%s: %s); the "
+                         "AIP0105: %s: the vector store at %s:%s does not answer (%s: %s); the "
                          "in-process mirror does until it is back",
-                         router->conf.name, router->conf.redis->host, router->conf.redis->port,
+                         router->conf.name, router->conf.redis->host,
+                         router->conf.redis->port_text ? router->conf.redis->port_text
+                                                       : apr_itoa(pool, router->conf.redis->port),
                          err->code, err->message));
     }
 }

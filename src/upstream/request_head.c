@@ -51,7 +51,10 @@ static const char *sign(const aip_request_t *req, const aip_target_t *target,
                         const char *fields)
 {
     const aip_url_t *url = &target->endpoint->url;
+    static const char *const headers[][2] = {{"Content-Type", "application/json"}};
     aip_sigv4_request_t request = {.method = "POST",
+                                   .headers = headers,
+                                   .n_headers = 1,
                                    .host = url->authority,
                                    .path = url->path,
                                    .query = query,

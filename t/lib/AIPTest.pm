@@ -418,6 +418,9 @@ sub start_httpd {
     return $self;
 }
 
+# CODE->() when the test ends, however it does; the last one first.
+sub at_end { push @cleanup, @_; return }
+
 sub clean_up {
     while (my $code = pop @cleanup) {
         $code->();

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AWS for tests: a chat endpoint that checks Signature Version 4, and places to get keys from.
 
-    aws_server.py --port PORT [--cert PEM --tls-key PEM]
+    aws_server.py --port PORT [--tls-port PORT --cert PEM --tls-key PEM]
 
 The signature of what really arrived is computed with botocore. Control: see cloud_http.py.
 
@@ -18,7 +18,6 @@ less); a negative lifetime issues what has expired. Kinds that are counted: chat
 web_identity, imds_token, imds_role, imds_keys, container.
 """
 
-import argparse
 import datetime
 import hashlib
 import re
@@ -31,7 +30,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from cloud_http import Answer, App, Refused, Server, chat_answer, run
+from cloud_http import Answer, App, Refused, arguments, chat_answer, listen, run
 
 SETTINGS = {
     "keys": {"AKIATESTTESTTEST0001": "test/secret+0123456789abcdefABCDEF000000"},
@@ -276,12 +275,8 @@ def signature_of(request, names, stamp, secret, region, service):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--cert")
-    parser.add_argument("--tls-key")
-    options = parser.parse_args()
-    run(Server(options.port, Aws(SETTINGS), options.cert, options.tls_key))
+    options = arguments().parse_args()
+    run(listen(options), Aws(SETTINGS))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ Settings that every App has: "status" {KIND: STATUS} makes requests of a kind fa
 "delay" {KIND: SECONDS} answers late, "body" {KIND: TEXT} answers that text instead.
 """
 
+import argparse
 import copy
 import json
 import signal
@@ -231,9 +232,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port, app=None, cert=None, key=None):
+    def __init__(self, port, cert=None, key=None):
         super().__init__(("127.0.0.1", port), Handler)
-        self.app = app
+        self.app = None
         self.tls = None
         if cert:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -252,8 +253,30 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def run(server):
-    """Serves until it is told to end; says "ready PORT" on standard output when it can."""
+def arguments():
+    """The options of every server; a port of 0 is chosen by the system."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--tls-port", type=int)
+    parser.add_argument("--cert")
+    parser.add_argument("--tls-key")
+    return parser
+
+
+def listen(options):
+    """The plain server and, with --tls-port, one with TLS; they get their app in run()."""
+    servers = [Server(options.port)]
+    if options.tls_port is not None:
+        servers.append(Server(options.tls_port, options.cert, options.tls_key))
+    return servers
+
+
+def run(servers, app):
+    """Serves until it is told to end; says "ready PORT [TLS-PORT]" on standard output when it can."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(f"ready {server.server_port}", flush=True)
-    server.serve_forever()
+    for server in servers:
+        server.app = app
+    for server in servers[1:]:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    print("ready", *(server.server_port for server in servers), flush=True)
+    servers[0].serve_forever()

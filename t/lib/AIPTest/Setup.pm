@@ -4,8 +4,8 @@
 #
 # Environment: AIP_MODULE (mod_ai_proxy_adv.so), AIP_MOCK (t/mock/mock), AIP_APXS, AIP_MPM (event, worker, prefork),
 # AIP_TEST_REDIS_PORT, AIP_TEST_MINILM_PORT and AIP_TEST_MINILM_KEY (servers that run already), AIP_REDIS_DIR (for a Redis
-# of a test's own), AIP_VAULT_DIR (for AIPTest::Vault), AIP_CLIENTS_DIR (Python packages). Tests that need what is not there
-# fail.
+# of a test's own), AIP_VAULT_DIR (for AIPTest::Vault), AIP_CLIENTS_DIR and AIP_AWS_DIR (Python packages). Tests that need
+# what is not there fail.
 package AIPTest::Setup;
 
 use strict;
