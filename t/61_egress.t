@@ -12,6 +12,7 @@ use AIPTest::CA;
 
 my $tls = "$AIPTest::Setup::t/state/tls";
 my $ca = AIPTest::CA->new($tls);
+AIPTest::Setup::write_file("$tls/client-chain.pem", slurp("$tls/client-all.pem") . slurp("$tls/ca.pem"));
 my %port = (
     self => port('PEER_1'), expired => port('PEER_2'), other => port('PEER_3'), foreign => port('PEER_4'), old => port('SPARE_2'),
     middle => port('SPARE_3'), doorman => port('SPARE_4'), porter => port('VAULT_1'), good => port('MOCK_TLS_1')
@@ -92,7 +93,7 @@ AIEgressMinTls TLSv1.3
 </VirtualHost>
 <VirtualHost 127.0.0.1:\${SPARE_6_PORT}>
 ${\join '', map { location("known-$_", $port{$_}) } qw(good doorman)}
-AIEgressClientCert "$tls/client-all.pem"
+AIEgressClientCert "$tls/client-chain.pem"
 </VirtualHost>
 VHOSTS
 
@@ -178,7 +179,7 @@ unlink glob "$state/*";
 my $contacts = $middle->seen;
 $h = start_httpd(conf('HTTPD_2', join '', routes(@bad, 'porter', 'good'),
     "Listen 127.0.0.1:\${HTTPD_3_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_3_PORT}>\nAIEgressMinTls TLSv1.3\n", routing('new-middle', $port{middle}), "</Location>\n</VirtualHost>\n",
-    "Listen 127.0.0.1:\${HTTPD_4_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_4_PORT}>\nAIEgressClientCert \"$tls/client-all.pem\"\n", routing('known', $port{doorman}), "</Location>\n</VirtualHost>\n"));
+    "Listen 127.0.0.1:\${HTTPD_4_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_4_PORT}>\nAIEgressClientCert \"$tls/client-chain.pem\"\n", routing('known', $port{doorman}), "</Location>\n</VirtualHost>\n"));
 for my $name (@bad) {
     wait_until("embed/$name", sub { $h->log =~ /AIP0103: [^\n]*$why{$name}/ }, 20);
     pass("references of $name are refused, and the log says why");
