@@ -59,7 +59,7 @@ sub routing {
 my $h = do {
     local $ENV{LD_PRELOAD} = "$lib.so";
     start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\nListen 127.0.0.1:\${SPARE_2_PORT}\nListen 127.0.0.1:\${SPARE_3_PORT}\n"
-            . join('', location('inner', 'inner.example', 1), location('mapped', 'mapped.example', 1), location('mixed', 'mixed.example', $mock),
+            . join('', location('inner', 'inner.example', 1), location('mapped', 'mapped.example', 1), location('mixed', 'mixed.example', $mock), location('half', 'mixed.example', port('DEAD')),
                 location('outer', 'outer.example', 1), routing('e-inner', 'inner.example'), routing('e-mixed', 'mixed.example'))
             . "<Location /pair>\nAIProxy On\n" . target('first', 'inner.example', 1) . target('second', '127.0.0.1', $mock) . "</Location>\n"
             . "<VirtualHost 127.0.0.1:\${SPARE_2_PORT}>\nAIEgressAllow outer.example 127.0.0.1\n" . location('named', 'outer.example', 1) . "</VirtualHost>\n"
@@ -86,6 +86,9 @@ is($r->json->{model}, 'second', 'the next target is tried');
 ($r, $log) = watched('mixed');
 is($r->json->{model}, 'mixed', 'a good address beside a bad one is used');
 unlike($log, qr/AIP0072/, 'without a word');
+($r, $log) = watched('half');
+is($r->{status}, 502, 'when it refuses');
+like($log, qr/AIP0024: half/, 'that is what the log says');
 is(wait_until('references', sub { my ($e) = watched('e-mixed'); $e->{status} == 200 && $e })->json->{model}, 'zero', 'also for references and prompts');
 like(wait_until('why', sub { $h->log =~ /AIP0103: ([^\n]*metadata[^\n]*)/ && $1 }), qr/the host has the address of a metadata service, and AIEgressAllow does not name it/,
     'references: a bad one alone is refused');
