@@ -12,6 +12,7 @@ use AIPTest::CA;
 
 my $tls = "$AIPTest::Setup::t/state/tls";
 my $ca = AIPTest::CA->new($tls);
+AIPTest::Setup::write_file("$tls/client-chain.pem", slurp("$tls/client-all.pem") . slurp("$tls/ca.pem"));
 my %port = (
     self => port('PEER_1'), expired => port('PEER_2'), other => port('PEER_3'), foreign => port('PEER_4'), old => port('SPARE_2'),
     middle => port('SPARE_3'), doorman => port('SPARE_4'), porter => port('VAULT_1'), good => port('MOCK_TLS_1')
@@ -92,7 +93,7 @@ AIEgressMinTls TLSv1.3
 </VirtualHost>
 <VirtualHost 127.0.0.1:\${SPARE_6_PORT}>
 ${\join '', map { location("known-$_", $port{$_}) } qw(good doorman)}
-AIEgressClientCert "$tls/client-all.pem"
+AIEgressClientCert "$tls/client-chain.pem"
 </VirtualHost>
 VHOSTS
 
@@ -106,8 +107,20 @@ for my $name (@bad, 'good') {
 }
 my @first = grep { $_->{path} =~ /embeddings/ } mock_requests(port => $port{good});
 is(scalar(grep { $_->{tls} } @first), scalar @first, 'all of it over TLS');
-# a child has its connection before its first request, also over TLS with the private authority
-is((grep { @{from_json($_->{body})->{input}} == 1 } @first)[0]{connection_request}, 1, 'the prompt is first on its connection');
+
+# a child makes its connection before the first prompt, with the private authority
+if (mpm() ne 'prefork') {
+    my $at = port('MOCK_TLS_2');
+    my $count = sub { my ($what) = @_; return (map { $_->{$what} } grep { $_->{port} == $at } @{mock_connections()})[0] };
+    my ($opened, $closed) = map { $count->($_) } qw(opened closed);
+    my $single = "StartServers 1\nServerLimit 1\nThreadsPerChild 25\nMaxRequestWorkers 25\nMinSpareThreads 1\nMaxSpareThreads 25\nAIStateDir warm\n";
+    my $w = start_httpd(conf('HTTPD_4', $single . routing('warm', $at) . "</Location>\n") =~ s/^AIStateDir \Q$state\E$//mr);
+    wait_until('one connection for the references, one kept for prompts', sub { $count->('opened') == $opened + 2 && $count->('closed') == $closed + 1 });
+    is(routed('embed/warm', 'HTTPD_4')->json->{model}, 'zero', 'a prompt is answered');
+    is($count->('closed'), $closed + 1, 'and the connection that was there stays: its handshake was good');
+    $w->stop;
+    is_deeply([$w->unexpected], [], 'nothing unexpected in its log');
+}
 
 kill 'TERM', $vectors;
 waitpid $vectors, 0;
@@ -163,15 +176,16 @@ unlike($h->log, qr/PRIVATE KEY/, 'and no key');
 
 # ---- bad: references in the background, in libcurl's words ----
 unlink glob "$state/*";
+my $contacts = $middle->seen;
 $h = start_httpd(conf('HTTPD_2', join '', routes(@bad, 'porter', 'good'),
     "Listen 127.0.0.1:\${HTTPD_3_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_3_PORT}>\nAIEgressMinTls TLSv1.3\n", routing('new-middle', $port{middle}), "</Location>\n</VirtualHost>\n",
-    "Listen 127.0.0.1:\${HTTPD_4_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_4_PORT}>\nAIEgressClientCert \"$tls/client-all.pem\"\n", routing('known', $port{doorman}), "</Location>\n</VirtualHost>\n"));
+    "Listen 127.0.0.1:\${HTTPD_4_PORT}\n<VirtualHost 127.0.0.1:\${HTTPD_4_PORT}>\nAIEgressClientCert \"$tls/client-chain.pem\"\n", routing('known', $port{doorman}), "</Location>\n</VirtualHost>\n"));
 for my $name (@bad) {
     wait_until("embed/$name", sub { $h->log =~ /AIP0103: [^\n]*$why{$name}/ }, 20);
     pass("references of $name are refused, and the log says why");
 }
-wait_until('the peer of TLS 1.2', sub { () = $h->log =~ /AIP0103: [^\n]*protocol version/g > 1 }, 20);
-pass('AIEgressMinTls holds for references');
+wait_until('the peer of TLS 1.2', sub { $middle->seen > $contacts }, 20);
+is(scalar(grep { ($_->{path} // '') =~ /embeddings/ } $middle->seen), 0, 'AIEgressMinTls holds for references');
 wait_until('porter', sub { $h->log =~ /AIP0103: [^\n]*handshake failure/ }, 20);
 wait_until('known', sub { grep { ($_->{client} // '') eq 'gateway' && $_->{path} =~ /embeddings/ } $doorman->seen }, 20);
 pass('AIEgressClientCert is shown for references');

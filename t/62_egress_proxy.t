@@ -8,6 +8,7 @@ use warnings FATAL => 'all';
 use Time::HiRes qw(time);
 use lib 't/lib';
 use AIPTest;
+use AIPTest::CA;
 use AIPTest::ConnectProxy;
 
 my $tls = "$AIPTest::Setup::t/state/tls";
@@ -35,6 +36,9 @@ sub routing {
         . target('zero', "http://127.0.0.1:$http", 'AIDescription "axis:0 1"') . target('rest', "http://127.0.0.1:$http", 'AIDescription CATCHALL') . "</Location>\n";
 }
 
+my $ca = AIPTest::CA->new($tls);
+my %peer = (verified => port('PEER_1'), other => port('PEER_2'), foreign => port('PEER_3'));
+my %server = map { $_ => $ca->server(port => $peer{$_}, cert => $_ eq 'verified' ? 'server' : $_) } keys %peer;
 my $children = mpm() eq 'prefork' ? "StartServers 2\nMaxSpareServers 2\nMinSpareServers 1\n" : "StartServers 1\nServerLimit 1\nThreadsPerChild 16\nMaxRequestWorkers 16\nMinSpareThreads 1\nMaxSpareThreads 16\n";
 my $h = start_httpd(<<"CONF");
 Listen 127.0.0.1:\${SPARE_1_PORT}
@@ -50,7 +54,8 @@ AIEgressNoProxy other.example 10.0.0.0/8
 AIEgressNoProxy 127.0.0.1
 ${\join '', location('https', "https://localhost:$https"), location('http', "http://localhost:$http"), location('around', "http://127.0.0.1:$http"),
     location('elsewhere', "http://localhost:${\port('DEAD')}"), location('metadata', 'http://169.254.169.254'), location('spelled', 'http://0xa9fea9fe'),
-    location('named', 'http://metadata.google.internal'), location('redirect', "https://localhost:$https")}
+    location('named', 'http://metadata.google.internal'), location('redirect', "https://localhost:$https"),
+    map { location($_, "https://localhost:$peer{$_}") } sort keys %peer}
 <Location /pair>
 AIProxy On
 AIBalancerConnectTimeout 600
@@ -123,6 +128,18 @@ is(scalar $proxy->seen, 0, 'goes around it');
 is(ask('direct', 'SPARE_4')->{status}, 200, 'AIEgressNoProxy * of a virtual host');
 is(routed('embed-direct', 'SPARE_4')->json->{model}, 'zero', 'also for embeddings');
 is(scalar $proxy->seen, 0, 'goes around it');
+
+# what is verified behind a proxy is the target
+for my $try (1 .. 2) {
+    is(ask('verified')->{status}, 200, 'a good certificate behind the proxy');
+    for my $name (qw(other foreign)) {
+        my ($answer, $log) = watched($name);
+        is($answer->{status}, 502, "$name: refused");
+        like($log, qr/AIP0071: $name: TLS with https:\/\/localhost:$peer{$name} failed: .*(another name|issuer)/, "$name: the log says why");
+    }
+}
+is(($server{verified}->seen)[-1]{name}, 'localhost', 'the name of the target is asked for');
+is(scalar(grep { $_->{method} } map { $_->seen } @server{qw(other foreign)}), 0, 'nothing was sent to the others');
 
 # ---- proxies that fail ----
 my %says = (403 => 'it refused, status 403', 407 => 'other credentials \(AIEgressProxyAuth\), status 407', 302 => 'it refused, status 302',
@@ -231,5 +248,5 @@ is(scalar(mock_requests(port => port('MOCK_2'))), 0, 'no redirect was followed')
 
 $h->stop;
 unlike($h->log, qr/pass word|dXMlZXI6/, 'the credentials are in no log');
-is_deeply([$h->unexpected('AIP0021', 'AIP0043', 'AIP0070', 'AIP0072', 'AIP0103', qr/\[(ssl|proxy):/)], [], 'nothing unexpected in the log');
+is_deeply([$h->unexpected('AIP0021', 'AIP0043', 'AIP0070', 'AIP0071', 'AIP0072', 'AIP0103', qr/\[(ssl|proxy):/)], [], 'nothing unexpected in the log');
 finish();

@@ -67,8 +67,10 @@ for my $directive (qw(AIEgressCaFile AIEgressClientCert)) {
     refused("$directive, broken", "$directive ${\file('x.pem', $broken)}\n", 1, qr/holds no PEM certificate/);
 }
 refused('a certificate without key', "AIEgressClientCert ${\file('x.pem', $pem{'client.pem'})}\n", 1, qr/x\.pem holds no PEM private key/);
-refused("another's key", "AIEgressClientCert ${\file('x.pem', $pem{'client.pem'} . $pem{'foreign-client.key'})}\n", 1, qr/the key does not belong to the first certificate/);
+refused("another's key", "AIEgressClientCert ${\file('x.pem', $pem{'client.pem'} . $pem{'foreign-client.key'})}\n", 1, qr/the key does not belong to the certificate/);
 refused('an encrypted key', "AIEgressClientCert ${\file('x.pem', $pem{'client.pem'} . $encrypted)}\n", 1, qr/the key has a pass phrase; write it without/);
+refused('a chain before the key', "AIEgressClientCert ${\file('x.pem', $pem{'client.pem'} . $pem{'ca.pem'} . $pem{'client.key'})}\n", 1, qr/put the key right behind its certificate, and the chain behind the key/);
+accepted('a chain', "AIEgressClientCert ${\file('x.pem', $pem{'client-all.pem'} . $pem{'ca.pem'})}\n");
 accepted('the key first', "AIEgressClientCert ${\file('x.pem', $pem{'client.key'} . $pem{'client.pem'})}\n");
 accepted('several authorities', "AIEgressCaFile ${\file('x.pem', $pem{'ca.pem'} . slurp(\"$tls/foreign-ca.pem\"))}\n" . target('https://h/'));
 accepted('a name with blanks and quotes', "AIEgressCaFile ${\file(q(a b'c.pem), $pem{'ca.pem'})}\n" . target('https://h/'));

@@ -56,6 +56,20 @@ static X509 *first_certificate(aip_span_t pem)
     return certificate;
 }
 
+/* mod_ssl takes what follows the first pair as its chain, and a certificate before it for another
+ * pair whose key is missing. */
+static bool pair_is_first(aip_span_t pem)
+{
+    BIO *bio = open_text(pem);
+    STACK_OF(X509_INFO) *all = bio ? PEM_X509_INFO_read_bio(bio, NULL, NULL, NULL) : NULL;
+    const X509_INFO *first = all && sk_X509_INFO_num(all) ? sk_X509_INFO_value(all, 0) : NULL;
+    bool ok = first && first->x509 && first->x_pkey;
+    sk_X509_INFO_pop_free(all, X509_INFO_free);
+    BIO_free(bio);
+    ERR_clear_error();
+    return ok;
+}
+
 /* Nobody is there to be asked for a pass phrase. */
 static int no_pass_phrase(char *buffer, int size, int writing, void *asked)
 {
@@ -83,9 +97,14 @@ static const char *check_client(const aip_egress_t *egress, apr_pool_t *pool)
         error = apr_psprintf(
             pool, "AIEgressClientCert %s holds no PEM private key; put it behind the certificate",
             path);
+    } else if (!pair_is_first(egress->client_pem)) {
+        error = apr_psprintf(pool,
+                             "AIEgressClientCert %s: put the key right behind its certificate, and "
+                             "the chain behind the key",
+                             path);
     } else if (X509_check_private_key(certificate, key) != 1) {
         error = apr_psprintf(
-            pool, "AIEgressClientCert %s: the key does not belong to the first certificate", path);
+            pool, "AIEgressClientCert %s: the key does not belong to the certificate", path);
     }
     BIO_free(bio);
     X509_free(certificate);

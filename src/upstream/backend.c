@@ -3,9 +3,9 @@
  * filters for https, and one poll that watches upstream and client together. Used by one request's
  * thread. */
 #include "aip/config.h"
+#include "dial.h"
 #include "proxy_api.h"
 #include "tls_reason.h"
-#include "tunnel.h"
 
 #include <apr_portable.h>
 #include <apr_strings.h>
@@ -237,99 +237,6 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
     }
 }
 
-/* Waits for a connect() that is under way, watching the client meanwhile. */
-static apr_status_t connected(aip_backend_t *b, apr_interval_time_t limit)
-{
-    int error = 0;
-    socklen_t len = sizeof error;
-    apr_status_t rv = wait_both(b, AIP_WAIT_WRITE, limit);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    return getsockopt(b->fd, SOL_SOCKET, SO_ERROR, &error, &len) ? errno : error;
-}
-
-static apr_status_t connect_address(aip_backend_t *b, apr_sockaddr_t *address,
-                                    apr_sockaddr_t *source, apr_interval_time_t limit)
-{
-    apr_socket_t *socket;
-    apr_status_t rv = apr_socket_create(&socket, address->family, SOCK_STREAM, 0, b->conn->scpool);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    apr_os_sock_get(&b->fd, socket);
-    apr_socket_timeout_set(socket, 0);
-    apr_socket_opt_set(socket, APR_TCP_NODELAY, 1);
-    apr_socket_opt_set(socket, APR_SO_KEEPALIVE, 1);
-    rv = source ? apr_socket_bind(socket, source) : APR_SUCCESS;
-    rv = rv ? rv : apr_socket_connect(socket, address);
-    if (APR_STATUS_IS_EINPROGRESS(rv) || APR_STATUS_IS_EAGAIN(rv)) {
-        rv = connected(b, limit);
-    }
-    if (rv != APR_SUCCESS) {
-        apr_socket_close(socket);
-        return rv;
-    }
-    apr_socket_timeout_set(socket, b->endpoint->io_timeout);
-    b->conn->sock = socket;
-    return APR_SUCCESS;
-}
-
-/* The proxy's address is the operator's; what lies behind it is asked for by name. */
-static bool address_ok(const aip_backend_t *b, const apr_sockaddr_t *a)
-{
-    const aip_endpoint_t *e = b->endpoint;
-    return aip_egress_address_ok(e->egress, e->url.host,
-                                 e->proxied ? NULL : (const struct sockaddr *)&a->sa);
-}
-
-/* mod_proxy would block in connect(), without a look at the client or the request's deadline; it
- * takes over a socket that is connected already. */
-static apr_status_t connect_new(aip_backend_t *b, const proxy_server_conf *conf, apr_time_t end)
-{
-    apr_status_t rv = APR_EACCES;
-    int addresses = 0; /* still to be tried: they share what is left of the time */
-    for (apr_sockaddr_t *a = b->conn->addr; a; a = a->next) {
-        addresses += address_ok(b, a);
-    }
-    for (apr_sockaddr_t *a = b->conn->addr; a && rv != APR_SUCCESS; a = a->next) {
-        apr_interval_time_t left = end - apr_time_now();
-        if (!address_ok(b, a)) {
-            continue;
-        }
-        rv =
-            left > 0 ? connect_address(b, a, conf->source_address, left / addresses--) : APR_TIMEUP;
-        if (b->r->connection->aborted) {
-            break;
-        }
-    }
-    return rv;
-}
-
-static aip_outcome_e connect_outcome(const aip_backend_t *b, apr_status_t rv)
-{
-    const aip_endpoint_t *e = b->endpoint;
-    if (b->r->connection->aborted) {
-        return AIP_OUTCOME_CLIENT_GONE;
-    }
-    if (APR_STATUS_IS_TIMEUP(rv)) {
-        return b->deadline && apr_time_now() >= b->deadline ? AIP_OUTCOME_TOTAL_TIMEOUT
-                                                            : AIP_OUTCOME_CONNECT_TIMEOUT;
-    }
-    if (b->conn->addr && !address_ok(b, b->conn->addr)) {
-        aip_address_e kind = aip_host_class(e->url.host);
-        kind = kind ? kind : aip_address_class((const struct sockaddr *)&b->conn->addr->sa);
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, b->r,
-                      "AIP0072: %s: not connected to %s: it has %s, and no AIEgressAllow names "
-                      "that host",
-                      e->name, e->url.origin, aip_address_class_name(kind));
-        return AIP_OUTCOME_CONNECT;
-    }
-    ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, b->r, "AIP0024: %s: cannot connect to %s%s", e->name,
-                  e->url.origin, e->proxied ? ": the proxy of AIEgressProxy is away" : "");
-    return AIP_OUTCOME_CONNECT;
-}
-
 /* What the pool has, or an address to connect to. Through a proxy that is the proxy's; mod_proxy is
  * not told that TLS will follow, because it would make the tunnel itself. */
 static bool determine(aip_backend_t *b, const aip_proxy_api_t *proxy, proxy_server_conf *conf)
@@ -369,23 +276,20 @@ static bool connect_to(aip_backend_t *b, const aip_proxy_api_t *proxy, aip_outco
         return false;
     }
     b->reused = b->conn->sock != NULL;
-    apr_status_t rv = b->reused ? APR_SUCCESS : connect_new(b, conf, end);
-    if (rv != APR_SUCCESS) {
-        *outcome = connect_outcome(b, rv);
-        return false;
+    if (b->reused) {
+        apr_os_sock_get(&b->fd, b->conn->sock);
+        return true;
     }
-    apr_os_sock_get(&b->fd, b->conn->sock);
-    if (!b->reused && e->proxied) {
-        aip_conn_t plain = {b, read_plain, write_plain, wait_both, now, tls_failed};
-        rv = aip_tunnel_open(e, b->r, &plain, end);
-        if (rv != APR_SUCCESS) { /* which it has logged */
-            *outcome = b->r->connection->aborted || APR_STATUS_IS_TIMEUP(rv)
-                           ? connect_outcome(b, rv)
-                           : AIP_OUTCOME_CONNECT;
-            return false;
-        }
-    }
-    return true;
+    aip_conn_t plain = {b, read_plain, write_plain, wait_both, now, tls_failed};
+    aip_dial_t dial = {.r = b->r,
+                       .endpoint = e,
+                       .conn = b->conn,
+                       .plain = &plain,
+                       .fd = &b->fd,
+                       .source = conf->source_address,
+                       .end = end,
+                       .deadline = b->deadline};
+    return aip_dial(&dial, outcome);
 }
 
 /* mod_proxy hands the request's own configuration to mod_ssl, so the endpoint's section is merged
