@@ -8,18 +8,19 @@ use strict;
 use warnings FATAL => 'all';
 use lib 't/lib';
 use AIPTest;
-use AIPTest::CA;
 use AIPTest::Wire;
 use Time::HiRes qw(sleep);
 
 my $wire = AIPTest::Wire->start(port('SPARE_2'));
 my $more = mpm() eq 'prefork' ? "StartServers 1\nServerLimit 1\nMaxRequestWorkers 1\nMinSpareServers 1\nMaxSpareServers 1\n"
     : "StartServers 1\nServerLimit 1\nThreadsPerChild 8\nMaxRequestWorkers 8\nMinSpareThreads 1\nMaxSpareThreads 8\n"; # one pool
+$wire->tls(port('SPARE_3'));
 sub target {
     my ($name, @lines) = @_;
     return "<AITarget $name>\nAIRouteType llm/v1/chat\nAIModelProvider openai\nAIModelName m\n"
         . "AIModelOptionsUpstreamUrl http://127.0.0.1:\${SPARE_2_PORT}/v1/chat/completions\n" . join('', map {"$_\n"} @lines) . "</AITarget>\n";
 }
+sub tls_target { return target(@_) =~ s{http://127.0.0.1:\$\{SPARE_2_PORT\}}{https://localhost:\${SPARE_3_PORT}}r =~ s/(?=<.AITarget)/SSLProxyCACertificateFile "\${TLS_DIR}\/ca.pem"\n/r }
 my $h = start_httpd(<<"CONF");
 Listen 127.0.0.1:\${SPARE_1_PORT}
 ${more}Protocols h2c http/1.1
@@ -28,6 +29,10 @@ AIProxy On
 AIBalancerReadTimeout 700
 AIBalancerConnectTimeout 500
 ${\target('one')}</Location>
+<Location /tls>
+AIProxy On
+AIBalancerReadTimeout 700
+${\tls_target('two')}</Location>
 CONF
 
 sub gateway { return client(port => port('SPARE_1')) }
@@ -124,11 +129,26 @@ for my $name (sort keys %answer) {
         }
     }
 }
+# The same over TLS, where what waits may be in the socket or in mod_ssl's buffers.
+for my $pause (0, 0.05, 0.05) {
+    my $c = gateway();
+    $wire->forget;
+    is(said($c->post('/tls', chat('before'))), 'before', 'TLS: one before it');
+    $wire->reply($pause ? ("${ok}$seven", $pause, $next) : "${ok}$seven$next");
+    is($c->post('/tls', chat('attacked'))->{body}, $body, 'TLS: the first answer');
+    sleep 2 * $pause if $pause;
+    is(said($c->post('/tls', chat("own $_"))), "own $_", "TLS: the next request, $_, gets its own answer") for 1, 2;
+    is($wire->connections, 2, 'TLS: on a connection of its own');
+}
+my $c = gateway();
+$wire->forget;
+is(said($c->post('/tls', chat($_))), $_, 'TLS: a good target') for 1 .. 4;
+is($wire->connections, 1, 'TLS: whose connection is kept');
 if (have_http2()) {
     for my $name ('a good answer', 'two lengths', 'a body behind 304', 'CR in a value') {
         $wire->forget;
         $wire->reply($answer{$name}[1], 0.05, $next);
-        my $c = h2_client(port => port('SPARE_1'));
+        $c = h2_client(port => port('SPARE_1'));
         my $r = $c->post('/u', chat('attacked'));
         is($r->{status}, $answer{$name}[0] =~ /^\d/ ? $answer{$name}[0] : 502, "HTTP/2, $name");
         sleep 0.1;

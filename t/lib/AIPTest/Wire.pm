@@ -7,6 +7,7 @@
 #   $w->reply('...', 'close');                          # and then the end of the connection
 #   my @got = $w->requests;                             # {connection, bytes} since the last forget
 #   $w->forget;                                         # replies, too
+#   $w->tls(port('SPARE_3'));                           # the same behind TLS on that port, certificate of AIPTest::CA
 #
 # Unasked it answers with a chat completion whose text is the content of the request's last message, so that an answer
 # that belongs to another request can be told.
@@ -63,6 +64,12 @@ sub requests {
     return @got;
 }
 
+# How many the requests came on.
+sub connections {
+    my ($self) = @_;
+    return scalar keys %{{map { ($_->{connection} => 1) } $self->requests}};
+}
+
 sub forget {
     my ($self) = @_;
     unlink glob "$self->{dir}/reply.*";
@@ -72,15 +79,24 @@ sub forget {
 
 sub stop {
     my ($self) = @_;
-    my $pid = delete $self->{pid} or return;
-    kill 'TERM', $pid;
-    waitpid $pid, 0;
+    for my $pid (grep {defined} delete @$self{qw(relay pid)}) {
+        kill 'TERM', $pid;
+        waitpid $pid, 0;
+    }
     return;
 }
 
 END {
     local $?;
     $_->stop for @all;
+}
+
+sub tls {
+    my ($self, $port) = @_;
+    my $tls = "$AIPTest::Setup::t/state/tls";
+    $self->{relay} = AIPTest::Setup::spawn("$AIPTest::Setup::t/logs/mock_log", 'python3', "$AIPTest::Setup::t/lib/tls_relay.py", $port, $self->{port},
+        "$tls/server.pem", "$tls/server.key");
+    return;
 }
 
 # ---- the child ----
