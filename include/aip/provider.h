@@ -32,6 +32,10 @@ const char *aip_url_shown(const char *text, apr_pool_t *pool);
 /** Percent-encodes all but the unreserved characters of RFC 3986. */
 const char *aip_url_encode(const char *text, apr_pool_t *pool);
 
+/** A value as it stands in somebody's query, for another query: what would end it there, or the
+ * request line, or has no place in a URL at all is percent-encoded; escapes stay. */
+const char *aip_url_requery(const char *value, apr_pool_t *pool);
+
 typedef struct aip_provider_t {
     const char *name;
     const char *origin; /**< "https://api.example.com", a %s takes the instance; NULL: upstream_url
@@ -62,5 +66,8 @@ bool aip_header_name_ok(const char *name);
 /** Whether a credential in the body may have that name: a further member, none that the gateway
  * writes, and nothing that needs escaping. */
 bool aip_body_name_ok(const char *name);
+
+/** Whether a credential can be a string of the body: it is UTF-8. */
+bool aip_body_value_ok(const char *value, apr_pool_t *pool);
 
 #endif

@@ -111,12 +111,13 @@ apr_status_t aip_url_parse(const char *text, aip_url_t *url, apr_pool_t *pool, c
     return APR_SUCCESS;
 }
 
-const char *aip_url_encode(const char *text, apr_pool_t *pool)
+/* All but letters, digits and what is in `plain`. */
+static const char *encode(const char *text, const char *plain, apr_pool_t *pool)
 {
     static const char hex[] = "0123456789ABCDEF";
     char *encoded = apr_palloc(pool, 3 * strlen(text) + 1), *out = encoded;
     for (; *text; text++) {
-        if (apr_isalnum(*text) || strchr("-._~", *text)) {
+        if (apr_isalnum(*text) || strchr(plain, *text)) {
             *out++ = *text;
         } else {
             *out++ = '%';
@@ -126,6 +127,17 @@ const char *aip_url_encode(const char *text, apr_pool_t *pool)
     }
     *out = '\0';
     return encoded;
+}
+
+const char *aip_url_encode(const char *text, apr_pool_t *pool)
+{
+    return encode(text, "-._~", pool);
+}
+
+const char *aip_url_requery(const char *value, apr_pool_t *pool)
+{
+    /* RFC 3986 query, without the two separators of parameters */
+    return encode(value, "-._~!$'()*+,=:@/?%", pool);
 }
 
 static bool label_ok(const char *s)
@@ -308,6 +320,12 @@ bool aip_body_name_ok(const char *name)
     return true;
 }
 
+bool aip_body_value_ok(const char *value, apr_pool_t *pool)
+{
+    aip_span_t text = {value, strlen(value)};
+    return aip_json_equals(aip_json_quote(text, pool), text); /* nothing had to be replaced */
+}
+
 static const char *check_auth(const aip_target_fields_t *f, apr_pool_t *pool)
 {
     if (!f->auth_header_name != !f->auth_header_value) {
@@ -327,6 +345,10 @@ static const char *check_auth(const aip_target_fields_t *f, apr_pool_t *pool)
             "AIAuthParamName '%s' is no name for a credential in the body; use printable ASCII "
             "and no member that the gateway sets",
             f->auth_param_name);
+    }
+    if (f->auth_param_value && f->auth_param_location == AIP_PARAM_BODY &&
+        !aip_body_value_ok(f->auth_param_value, pool)) {
+        return "AIAuthParamValue holds bytes that are no UTF-8: a body cannot carry them";
     }
     if (f->auth_header_name && f->set[AIP_T_auth_header_name] != AIP_SET_REFERENCE &&
         !aip_header_name_ok(f->auth_header_name)) {

@@ -175,7 +175,8 @@ apr_status_t aip_embedder_resolve(const aip_embedder_conf_t *conf, aip_embedder_
     }
     if ((out->header_name &&
          (!aip_header_name_ok(out->header_name) || !aip_header_value_ok(out->header_value))) ||
-        (out->param_name && out->param_in_body && !aip_body_name_ok(out->param_name))) {
+        (out->param_name && out->param_in_body &&
+         (!aip_body_name_ok(out->param_name) || !aip_body_value_ok(out->param_value, pool)))) {
         return aip_error_set(err, pool, 503, "gateway_error", "secret_unavailable", NULL,
                              "a credential that the embeddings call needs cannot be used");
     }

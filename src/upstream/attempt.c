@@ -95,6 +95,7 @@ static void exchange(aip_request_t *req, const aip_target_t *target,
     aip_backend_write_timeout(backend, limits.write_timeout);
     apr_time_t start = apr_time_now();
     aip_http1_exchange(aip_backend_conn(backend), request, &limits, &sink, result, req->r->pool);
+    aip_sink_end(state);
     if (state->failed) { /* that is why it stopped */
         result->outcome = AIP_OUTCOME_CLIENT_GONE;
     } else if (state->withheld && result->outcome == AIP_OUTCOME_STOPPED) { /* an error event */
@@ -115,6 +116,7 @@ static void ask(aip_request_t *req, const aip_target_t *target, const aip_creden
     aip_http1_request_t request = {.head = aip_request_head(req, target, credential, body),
                                    .body = body};
     bool reused;
+    state->mask = aip_credential_mask(credential, req->r->pool);
     req->answered = (aip_answered_t){.usage = AIP_USAGE_UNKNOWN};
     req->answered.model = target->f.model_name ? target->f.model_name : req->chat.model;
     req->answered.sent_body = target->f.logging_log_payloads && target->body_param >= 0

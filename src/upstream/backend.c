@@ -109,13 +109,12 @@ static apr_status_t write_plain(void *ctx, const struct iovec *vec, int n, apr_s
 
 /* mod_ssl says EAGAIN for each record without data (session tickets), though the next may be in a
  * buffer already, where no poll() sees it: nothing is left only when the socket was found empty. */
-static apr_status_t read_records(aip_backend_t *b, apr_size_t room)
+static apr_status_t read_records(aip_backend_t *b, ap_input_mode_t mode, apr_size_t room)
 {
     apr_status_t rv = APR_EAGAIN;
     b->state->dry = false;
     for (int i = 0; i < EMPTY_RECORDS && rv == APR_EAGAIN && !b->state->dry; i++) {
-        rv = ap_get_brigade(b->tls->input_filters, b->in, AP_MODE_READBYTES, APR_NONBLOCK_READ,
-                            (apr_off_t)room);
+        rv = ap_get_brigade(b->tls->input_filters, b->in, mode, APR_NONBLOCK_READ, (apr_off_t)room);
         if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(b->in))) {
             rv = APR_EAGAIN;
         }
@@ -126,7 +125,7 @@ static apr_status_t read_records(aip_backend_t *b, apr_size_t room)
 static apr_status_t read_tls(void *ctx, char *buf, apr_size_t *len)
 {
     aip_backend_t *b = ctx;
-    apr_status_t rv = read_records(b, *len);
+    apr_status_t rv = read_records(b, AP_MODE_READBYTES, *len);
     if (rv == APR_SUCCESS && APR_BUCKET_IS_EOS(APR_BRIGADE_FIRST(b->in))) {
         rv = APR_EOF;
     }
@@ -317,10 +316,48 @@ static bool connect_tls(aip_backend_t *b, const aip_proxy_api_t *proxy)
     return true;
 }
 
+/* A pooled connection has nothing to say before it is asked: bytes that came behind the last answer
+ * would be taken for the next one, and each request would get the answer of the one before. */
+static bool has_leftovers(aip_backend_t *b)
+{
+    char byte;
+    apr_status_t rv = APR_EAGAIN;
+    if (b->tls) {
+        rv = read_records(b, AP_MODE_SPECULATIVE, 1);
+        apr_brigade_cleanup(b->in);
+    } else {
+        ssize_t n;
+        do {
+            n = recv(b->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        } while (n < 0 && errno == EINTR);
+        rv = n > 0 ? APR_SUCCESS : n == 0 ? APR_EOF : APR_FROM_OS_ERROR(errno);
+    }
+    if (rv == APR_SUCCESS) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, b->r,
+                      "AIP0023: %s: %s sent something that nobody asked for on an idle connection, "
+                      "which is closed",
+                      b->endpoint->name, b->endpoint->url.origin);
+    }
+    return !APR_STATUS_IS_EAGAIN(rv);
+}
+
+/* One connection, made or out of the pool. */
+static bool open_one(aip_backend_t *b, aip_outcome_e *outcome)
+{
+    const aip_proxy_api_t *proxy = aip_proxy_api();
+    if (!connect_to(b, proxy, outcome)) {
+        return false;
+    }
+    if (b->endpoint->url.tls && !connect_tls(b, proxy)) {
+        *outcome = AIP_OUTCOME_TLS;
+        return false;
+    }
+    return true;
+}
+
 aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint, apr_time_t deadline,
                                 aip_outcome_e *outcome)
 {
-    const aip_proxy_api_t *proxy = aip_proxy_api();
     aip_backend_t *b = apr_pcalloc(r->pool, sizeof *b);
     *b = (aip_backend_t){.r = r,
                          .endpoint = endpoint,
@@ -330,11 +367,11 @@ aip_backend_t *aip_backend_open(request_rec *r, const aip_endpoint_t *endpoint, 
     b->api = endpoint->url.tls
                  ? (aip_conn_t){b, read_tls, write_tls, wait_both, now, tls_failed}
                  : (aip_conn_t){b, read_plain, write_plain, wait_both, now, tls_failed};
-    if (connect_to(b, proxy, outcome)) {
-        if (!endpoint->url.tls || connect_tls(b, proxy)) {
+    while (open_one(b, outcome)) {
+        if (!b->reused || !has_leftovers(b)) {
             return b;
         }
-        *outcome = AIP_OUTCOME_TLS;
+        aip_backend_close(b, false); /* there are only so many of them */
     }
     if (b->conn) {
         aip_backend_close(b, false);

@@ -18,8 +18,9 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 static const char *const client_credentials[] = {"Authorization", "Api-Key", "X-Api-Key"};
 
-/* The raw value of a query parameter of the client, or NULL; an API key of the gateway's is none.
- */
+/* A query parameter of the client as it may stand in another query, or NULL; an API key of the
+ * gateway's is none. Whatever httpd lets through, and whatever a rewriting module made of it, it
+ * stays one parameter. */
 static const char *client_param(const request_rec *r, const char *name, apr_pool_t *pool)
 {
     apr_size_t len = strlen(name);
@@ -30,7 +31,7 @@ static const char *client_param(const request_rec *r, const char *name, apr_pool
             value = end ? apr_pstrmemdup(pool, value, (apr_size_t)(end - value)) : value;
             char *decoded = apr_pstrdup(pool, value);
             ap_unescape_url(decoded);
-            return aip_access_is_key(r, decoded) ? NULL : value;
+            return aip_access_is_key(r, decoded) ? NULL : aip_url_requery(value, pool);
         }
     }
     return NULL;
@@ -124,6 +125,9 @@ static apr_status_t read_param(const aip_request_t *req, const aip_target_t *tar
                                raw ? raw : aip_url_encode(value, pool), NULL);
     } else {
         c->body_value = (aip_span_t){value, strlen(value)};
+        if (!aip_body_value_ok(value, pool)) {
+            return unusable(req, target, "AIAuthParamValue", err);
+        }
     }
     return APR_SUCCESS;
 }
@@ -221,6 +225,14 @@ bool aip_credential_renew(const aip_request_t *req, const aip_target_t *target, 
     }
     *c = fresh;
     return true;
+}
+
+aip_mask_t *aip_credential_mask(const aip_credential_t *c, apr_pool_t *pool)
+{
+    const char *secrets[] = {c->header_value && !c->clients ? aip_mask_of_header(c->header_value)
+                                                            : NULL,
+                             c->param_value, c->token, c->aws.secret_key, c->aws.token};
+    return aip_mask_create(secrets, (int)(sizeof secrets / sizeof *secrets), pool);
 }
 
 void aip_credential_wipe(const aip_span_t *head)

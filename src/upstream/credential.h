@@ -4,6 +4,7 @@
 /* Private to src/upstream: the credential of one attempt, in the request's pool. */
 
 #include "aip/cloud_source.h"
+#include "aip/mask.h"
 #include "aip/upstream.h"
 
 typedef struct aip_credential_t {
@@ -32,7 +33,11 @@ bool aip_credential_renew(const aip_request_t *req, const aip_target_t *target,
 /** Overwrites a request head that held one. */
 void aip_credential_wipe(const aip_span_t *head);
 
-/** The raw value of a query parameter of the client, or NULL. */
+/** What a target's answer is searched for: the operator's secrets in it, not a client's own.
+ * @return NULL: none */
+aip_mask_t *aip_credential_mask(const aip_credential_t *credential, apr_pool_t *pool);
+
+/** A query parameter of the client, fit to stand in another query; or NULL. */
 const char *aip_client_param(const aip_request_t *req, const char *name);
 
 /** Request line and header fields for one attempt at a target, signed if it has to be; data NULL:

@@ -58,7 +58,14 @@ unsigned aip_status_criterion(int status)
 typedef struct header_copy_t {
     request_rec *r;
     const char *connection;
+    const aip_mask_t *mask;
 } header_copy_t;
+
+static const char *masked(const aip_mask_t *mask, const char *value, apr_pool_t *pool)
+{
+    char *copy = mask ? apr_pstrdup(pool, value) : NULL;
+    return copy && aip_mask_text(mask, copy, strlen(copy)) ? copy : value;
+}
 
 static int copy_header(void *baton, const char *name, const char *value)
 {
@@ -69,7 +76,7 @@ static int copy_header(void *baton, const char *name, const char *value)
         }
     }
     if (!copy->connection || !ap_find_list_item(copy->r->pool, copy->connection, name)) {
-        apr_table_addn(copy->r->headers_out, name, value);
+        apr_table_addn(copy->r->headers_out, name, masked(copy->mask, value, copy->r->pool));
     }
     return 1;
 }
@@ -109,15 +116,15 @@ static void set_status(request_rec *r, int status)
 }
 
 static void apply_response(const aip_request_t *req, const aip_target_t *target,
-                           const aip_http1_response_t *response)
+                           const aip_http1_response_t *response, const aip_mask_t *mask)
 {
     request_rec *r = req->r;
-    header_copy_t copy = {r, apr_table_getm(r->pool, response->headers, "Connection")};
+    header_copy_t copy = {r, apr_table_getm(r->pool, response->headers, "Connection"), mask};
     const char *type = apr_table_get(response->headers, "Content-Type");
     set_status(r, response->status);
     apr_table_do(copy_header, &copy, response->headers, NULL);
     if (type) {
-        ap_set_content_type(r, type);
+        ap_set_content_type(r, masked(mask, type, r->pool));
     }
     add_own_headers(req, target);
 }
@@ -127,7 +134,7 @@ static void commit(aip_sink_state_t *state)
     aip_request_t *req = state->req;
     state->committed = true;
     req->answered.target = state->target;
-    apply_response(req, state->target, state->response);
+    apply_response(req, state->target, state->response, state->mask);
     if (state->sse) { /* compression would hold events back */
         apr_table_setn(req->r->subprocess_env, "no-gzip", "1");
         apr_table_setn(req->r->subprocess_env, "no-brotli", "1");
@@ -224,6 +231,24 @@ static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
     }
 }
 
+/* In the middle of a stream that nobody observes, events are not read: then its beginning tells. */
+static void hold_event(aip_sink_state_t *state, const aip_sse_event_t *event,
+                       const aip_answer_t *answer)
+{
+    static const aip_span_t start = AIP_SPAN("{\"error\"");
+    aip_span_t raw = event->raw, data = event->data;
+    bool error =
+        state->response->status >= 400 ||
+        (data.data && (is_error(event, answer) ||
+                       (data.len > start.len && !memcmp(data.data, start.data, start.len))));
+    if (state->mask && error) {
+        char *copy = apr_pmemdup(state->req->r->pool, raw.data, raw.len);
+        aip_mask_text(state->mask, copy, raw.len);
+        raw.data = copy;
+    }
+    hold(state, raw.data, raw.len);
+}
+
 /* What a stream's events tell about errors, usage, model and text; text is collected as the inside
  * of a JSON string. */
 static bool on_event(void *ctx, const aip_sse_event_t *event)
@@ -244,14 +269,15 @@ static bool on_event(void *ctx, const aip_sse_event_t *event)
             return true;
         }
     }
-    hold(state, event->raw.data, event->raw.len);
+    hold_event(state, event, &answer);
     return !state->withheld;
 }
 
 /* The stream that began with an error, should nobody do better. */
 static void keep_held(aip_sink_state_t *state)
 {
-    *state->kept = (aip_kept_t){.response = state->response, .target = state->target};
+    *state->kept =
+        (aip_kept_t){.response = state->response, .target = state->target, .mask = state->mask};
     apr_brigade_pflatten(state->out, &state->kept->body, &state->kept->len, state->req->r->pool);
     apr_brigade_cleanup(state->out);
     state->held = 0;
@@ -276,6 +302,7 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
         state->withheld = true;
         *state->kept = (aip_kept_t){.response = state->response,
                                     .target = state->target,
+                                    .mask = state->mask,
                                     .body = apr_palloc(pool, AIP_HTTP1_DRAIN_BYTES)};
         return AIP_SINK_DRAIN;
     }
@@ -293,6 +320,15 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     return AIP_SINK_CONTINUE;
 }
 
+/* A provider, or what debugs it, may repeat what it was sent. */
+static void hold_error(aip_sink_state_t *state, aip_span_t text)
+{
+    if (text.len) {
+        copy_bytes(state, text.data, text.len);
+        hold(state, text.data, text.len);
+    }
+}
+
 static aip_sink_e on_body(void *ctx, const char *data, size_t len)
 {
     aip_sink_state_t *state = ctx;
@@ -308,6 +344,8 @@ static aip_sink_e on_body(void *ctx, const char *data, size_t len)
         if (state->judged && state->held && !state->committed) {
             commit(state);
         }
+    } else if (state->mask && state->response->status >= 400) {
+        hold_error(state, aip_mask_feed(state->mask, data, len));
     } else {
         if (state->observe || state->response->status >= 400) {
             copy_bytes(state, data, len);
@@ -351,6 +389,18 @@ aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state)
 {
     return (aip_http1_sink_t){
         .ctx = state, .on_head = on_head, .on_body = on_body, .on_wait = on_wait};
+}
+
+void aip_sink_end(aip_sink_state_t *state)
+{
+    if (!state->mask || !state->response) {
+        return;
+    }
+    if (state->withheld && state->kept->body) {
+        aip_mask_text(state->mask, state->kept->body, state->kept->len);
+    } else if (!state->sse && state->response->status >= 400) {
+        hold_error(state, aip_mask_rest(state->mask));
+    }
 }
 
 void aip_sink_note(aip_sink_state_t *state)
@@ -408,6 +458,7 @@ void aip_sink_replay(aip_request_t *req, const aip_kept_t *kept)
     aip_sink_state_t state;
     aip_sink_init(&state, req, kept->target, 0, NULL);
     state.response = kept->response;
+    state.mask = kept->mask;
     hold(&state, kept->body, kept->len);
     commit(&state);
     ap_set_content_length(req->r, (apr_off_t)kept->len);

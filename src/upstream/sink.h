@@ -3,6 +3,7 @@
 #define AIP_SRC_UPSTREAM_SINK_H
 /* Private to src/upstream: where the response of one attempt goes. */
 
+#include "aip/mask.h"
 #include "aip/sse.h"
 #include "aip/upstream.h"
 
@@ -12,6 +13,7 @@
 typedef struct aip_kept_t {
     const aip_http1_response_t *response;
     const aip_target_t *target;
+    aip_mask_t *mask;
     char *body;
     apr_size_t len;
 } aip_kept_t;
@@ -29,6 +31,7 @@ typedef struct aip_sink_state_t {
     bool judged;      /**< a stream has brought content, its end, or an error */
     bool error_event; /**< a stream brought an error */
     bool strip_usage, observe, payloads;
+    aip_mask_t *mask; /**< secrets that must not come back to the client; NULL: none */
     aip_sse_t *events;
     apr_bucket_brigade *out;
     apr_size_t held;
@@ -49,6 +52,10 @@ void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target
 
 /** The functions for the exchange. */
 aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state);
+
+/** The exchange is over, however it ended: what was held back for the sake of the mask is not any
+ * longer. */
+void aip_sink_end(aip_sink_state_t *state);
 
 /** Notes in req->answered what was learned of the answer, however it ended. */
 void aip_sink_note(aip_sink_state_t *state);

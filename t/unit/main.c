@@ -30,6 +30,7 @@ int main(void)
         health_shared_suite,
         retry_after_suite,
         provider_suite,
+        mask_suite,
         secret_suite,
         secret_store_suite,
         identity_suite,

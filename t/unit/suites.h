@@ -31,6 +31,7 @@ Suite *identity_gcp_suite(void);
 Suite *json_suite(void);
 Suite *json_splice_suite(void);
 Suite *json_values_suite(void);
+Suite *mask_suite(void);
 Suite *model2vec_suite(void);
 Suite *model2vec_files_suite(void);
 Suite *model2vec_rules_suite(void);
