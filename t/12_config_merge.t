@@ -326,6 +326,10 @@ my %elsewhere = (
         AIBalancerFailTimeout AIBalancerCooldownMax AIBalancerHashOnHeader AIBalancerSlots AIBalancerLatencyStrategy AIBalancerTokensCountStrategy
         AIBalancerUsageWindow AIBalancerShared)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),
+    (map { $_ => 'seen with a real PostgreSQL in t/49_pgvector_merge.t' } qw(AIVectordbPgvectorHost
+        AIVectordbPgvectorPort AIVectordbPgvectorDatabase AIVectordbPgvectorUser AIVectordbPgvectorPassword AIVectordbPgvectorTimeout
+        AIVectordbPgvectorSsl AIVectordbPgvectorSslRequired AIVectordbPgvectorSslVerify AIVectordbPgvectorSslVersion
+        AIVectordbPgvectorSslCert AIVectordbPgvectorSslCertKey)),
 );
 my ($of_location) = slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /\A(.*?)^#<AITarget/ms;
 is_deeply([sort keys %row, keys %elsewhere], [sort $of_location =~ /^#(AI\w+) /mg], 'every directive has its turn');

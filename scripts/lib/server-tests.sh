@@ -7,7 +7,7 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
-# AIP_REDIS_DIR (redis.sh fetch) and AIP_CLIENTS_DIR (virtual environment) are handed on, as copies if need be. A run that
+# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch) and AIP_CLIENTS_DIR (virtual environment) are handed on, as copies if need be. A run that
 # takes longer than AIP_TEST_LIMIT seconds (1200) is ended.
 set -eu
 
@@ -72,6 +72,12 @@ if [ -d "${AIP_REDIS_DIR:-}/dist" ]; then
     mkdir "$redis_dir"
     cp -r "$AIP_REDIS_DIR/dist" "$redis_dir/"
 fi
+pgsql_dir=
+if [ -d "${AIP_PGSQL_DIR:-}/dist" ]; then
+    pgsql_dir=$work/pgsql
+    mkdir "$pgsql_dir"
+    cp -r "$AIP_PGSQL_DIR/dist" "$pgsql_dir/"
+fi
 if [ -n "${AIP_CLIENTS_DIR:-}" ]; then
     clients_dir=$(echo "$AIP_CLIENTS_DIR"/lib/python3*/site-packages)
 fi
@@ -100,6 +106,7 @@ status=0
 (cd "$work" && exec $as_user env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp LC_ALL=C.UTF-8 \
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_AIPCTL="$work/bin/aipctl" AIP_APXS="$apxs" AIP_MPM="$mpm" \
     AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
+    AIP_PGSQL_DIR="$pgsql_dir" \
     AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
     timeout --kill-after=20 "${AIP_TEST_LIMIT:-1200}" perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 &
 wait $! || status=$?

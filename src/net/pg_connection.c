@@ -246,14 +246,16 @@ aip_pg_outcome_e aip_pg_exchange(PGconn *conn, const aip_pg_command_t *command, 
 }
 
 apr_status_t aip_pg_exchange_failed(const PGconn *conn, aip_pg_outcome_e outcome,
-                                    const char *password, apr_pool_t *pool, aip_error_t *err)
+                                    const aip_pgvector_conf_t *conf, apr_pool_t *pool,
+                                    aip_error_t *err)
 {
     switch (outcome) {
     case AIP_PG_TIMEOUT:
-        return FAIL(err, pool, 504, "vectordb_timeout", "postgresql did not answer in time");
+        return FAIL(err, pool, 504, "vectordb_timeout", "postgresql did not answer in time (%d ms)",
+                    conf->timeout);
     case AIP_PG_CLOSED:
         return FAIL(err, pool, 502, "vectordb_unreachable", "postgresql: the connection broke: %s",
-                    quotable(PQerrorMessage(conn), password, pool));
+                    quotable(PQerrorMessage(conn), conf->password, pool));
     case AIP_PG_FAILED:
     case AIP_PG_DONE:
         break;
@@ -349,7 +351,7 @@ static apr_status_t bound_statements(const aip_pgvector_conf_t *conf, PGconn *co
     apr_status_t status = APR_SUCCESS;
 
     if (outcome != AIP_PG_DONE) {
-        return aip_pg_exchange_failed(conn, outcome, conf->password, pool, err);
+        return aip_pg_exchange_failed(conn, outcome, conf, pool, err);
     }
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
         status = aip_pg_refused(result, command.doing, pool, err);
@@ -387,7 +389,8 @@ apr_status_t aip_pg_connect(const aip_pgvector_conf_t *conf, apr_time_t deadline
     PQsetNoticeReceiver(conn, ignore_notice, NULL);
     PQsetErrorVerbosity(conn, PQERRORS_VERBOSE); /* for the SQLSTATE */
     if (!handshake(conn, deadline)) {
-        status = FAIL(err, pool, 504, "vectordb_timeout", "postgresql took no connection in time");
+        status = FAIL(err, pool, 504, "vectordb_timeout",
+                      "postgresql took no connection in time (%d ms)", conf->timeout);
     } else if (PQstatus(conn) != CONNECTION_OK) {
         status = connect_failed(conf, conn, pool, err);
     } else if (conf->ssl && !PQsslInUse(conn)) {

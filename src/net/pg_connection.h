@@ -39,7 +39,8 @@ aip_pg_outcome_e aip_pg_exchange(PGconn *conn, const aip_pg_command_t *command, 
 
 /** Fills `err` for an exchange that was not done. @return APR_EGENERAL */
 apr_status_t aip_pg_exchange_failed(const PGconn *conn, aip_pg_outcome_e outcome,
-                                    const char *password, apr_pool_t *pool, aip_error_t *err);
+                                    const aip_pgvector_conf_t *conf, apr_pool_t *pool,
+                                    aip_error_t *err);
 
 /** The five characters of a result's SQLSTATE; "" when it is no error. */
 const char *aip_pg_state(const PGresult *result);

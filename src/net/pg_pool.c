@@ -239,7 +239,7 @@ static apr_status_t run(aip_pg_pool_t *pg, shelf_t *shelf, PGconn **conn,
     if (outcome == AIP_PG_DONE) {
         return APR_SUCCESS;
     }
-    status = aip_pg_exchange_failed(*conn, outcome, pg->conf.password, pool, err);
+    status = aip_pg_exchange_failed(*conn, outcome, &pg->conf, pool, err);
     PQfinish(*conn); /* a late answer would be the next one's */
     *conn = NULL;
     return status;
