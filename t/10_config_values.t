@@ -93,7 +93,7 @@ my %of_location = (
     AIEmbeddingsModelOptionsUpstreamUrl => [['https://host/v1/embeddings'], [], ''],
     AIEmbeddingsSendDimensions => [[qw(auto On off)], ['yes'], 'auto on off'],
     AIEmbeddingsTimeout => [[1], [0], 'from 1 to'],
-    AIVectordbStrategy => [[qw(memory redis)], ['pgvector'], 'memory redis'],
+    AIVectordbStrategy => [[qw(memory redis pgvector)], ['milvus'], 'memory redis pgvector'],
     AIVectordbDimensions => [[1, 16384], [0, 16385, 'x'], 'from 1 to 16384'],
     AIVectordbDistanceMetric => [[qw(cosine euclidean)], ['dot'], 'cosine euclidean'],
     AIVectordbThreshold => [[qw(0 0.8 1 2)], [qw(-0.1 x .5 1e999)], 'number from 0'],
@@ -111,6 +111,18 @@ my %of_location = (
     AIVectordbRedisSslVerify => [['On'], ['x'], 'On or Off'],
     AIVectordbRedisServerName => [['redis.example'], [], ''],
     AIVectordbRedisConnectionIsProxied => [['On'], ['x'], 'On or Off'],
+    AIVectordbPgvectorHost => [['db.example', '/run/postgresql'], ['""'], 'that is not empty'],
+    AIVectordbPgvectorPort => [[1, 5432, 65535], [0, 65536], 'from 1 to 65535'],
+    AIVectordbPgvectorDatabase => [['gateway'], ['""'], 'that is not empty'],
+    AIVectordbPgvectorUser => [['gw'], ['""'], 'that is not empty'],
+    AIVectordbPgvectorPassword => [['pw'], [], ''],
+    AIVectordbPgvectorTimeout => [[1, 2147483646], [0, 'x'], 'from 1'],
+    AIVectordbPgvectorSsl => [[qw(On Off)], ['x'], 'On or Off'],
+    AIVectordbPgvectorSslRequired => [['Off'], ['x'], 'On or Off'],
+    AIVectordbPgvectorSslVerify => [['Off'], ['x'], 'On or Off'],
+    AIVectordbPgvectorSslVersion => [[qw(any tlsv1_2 tlsv1_3)], ['tlsv1_1'], 'any tlsv1_2 tlsv1_3'],
+    AIVectordbPgvectorSslCert => [['/etc/cert.pem'], ['""'], 'that is not empty'],
+    AIVectordbPgvectorSslCertKey => [['/etc/key.pem'], ['""'], 'that is not empty'],
     AIRoutePrompt => [['last-user', 'all-user', 'last 3', 'all'], ['last', 'last 0', 'last x', 'first', 'all 2'], 'last-user, all-user, last N'],
     AIRoutePromptMaxBytes => [[16], [15], 'from 16'],
     AIRouteOnFailure => [[qw(catchall fail)], [], ''],
@@ -269,7 +281,7 @@ is_deeply([sort keys %of_location, keys %of_server, keys %of_target, keys %of_va
 my $said = refused(location('AIVectordbRedisPort "{vault://env/PATH}"'), 2, qr/AIVectordbRedisPort: the value must be/, 'a value from a vault');
 unlike($said, qr{/bin}, 'is not shown');
 my @secrets = grep {/Value$|Password$|Aws\w*Key|ClientSecret$|Json$/} keys %of_location, keys %of_target;
-is(scalar @secrets, 13, 'so many directives outside of vaults hold secrets');
+is(scalar @secrets, 14, 'so many directives outside of vaults hold secrets');
 for my $directive (sort @secrets) {
     my $place = $of_target{$directive} ? sub { inside($_[0]) } : \&location;
     for my $line ('Bearer sk-secret', '"sk-secret {vault://env/AIP_T_NONE}"', '"sk-secret {vault:x"', '"sk-secret {vault://conjur/a}"') {
@@ -319,7 +331,7 @@ chmod 0644, "$state/keys-open";
 like((config_check(location("AIApiKeyFile \"$state/keys-open\"")))[1], qr/AIP0170: \S+check\.conf:2: everybody on this machine may read \S+keys-open/, 'a file that everybody may read');
 
 # fields that are not implemented
-refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbPgvectorHost AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes);
+refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes);
 refused(inside("$_ 10"), 3, qr/Invalid command '$_'/, $_) for qw(AIModelOptionsAnthropicVersion
     AIModelOptionsLlama2Format AIModelOptionsEmbeddingsDimensions AIModelModelAlias);
 

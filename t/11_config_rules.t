@@ -158,6 +158,18 @@ my @semantic = (
     ['a description without known words', [@local, target('t', @openai, "AIDescription \"\xe2\x80\x83\"")], qr/holds no word that the model/],
     ['redis without metric', [@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\n", $described], qr/AIVectordbDistanceMetric is required with AIVectordbStrategy redis/],
     ['a redis user without password', [@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisUsername u\n", $described], qr/AIVectordbRedisUsername needs AIVectordbRedisPassword/],
+    ['pgvector without metric', [@remote, "AIVectordbDimensions 8\nAIVectordbStrategy pgvector\n", $described], qr/AIVectordbDistanceMetric is required with AIVectordbStrategy pgvector/],
+    (map { my ($what, $lines, $pattern) = @$_; [$what, [@remote, "AIVectordbDimensions 8\nAIVectordbStrategy pgvector\nAIVectordbDistanceMetric cosine\n$lines", $described], $pattern] }
+        ['too many dimensions for pgvector', "AIVectordbDimensions 16001\n", qr/AIVectordbDimensions 16001: pgvector takes at most 16000/],
+        ['TLS to PostgreSQL required, but off', "AIVectordbPgvectorSslRequired On\n", qr/AIVectordbPgvectorSslRequired On, but AIVectordbPgvectorSsl is Off/],
+        ['TLS over a Unix socket', "AIVectordbPgvectorSsl On\nAIVectordbPgvectorHost /run/postgresql\n", qr/there is no TLS over the Unix socket in '\/run\/postgresql'/],
+        ['a client certificate without key', "AIVectordbPgvectorSsl On\nAIVectordbPgvectorSslCert /etc/passwd\n", qr/both or none of AIVectordbPgvectorSslCert and AIVectordbPgvectorSslCertKey/],
+        ['a client certificate without TLS', "AIVectordbPgvectorSslCert /etc/passwd\nAIVectordbPgvectorSslCertKey /etc/passwd\n", qr/AIVectordbPgvectorSslCert needs 'AIVectordbPgvectorSsl On'/],
+        ['a relative client certificate', "AIVectordbPgvectorSsl On\nAIVectordbPgvectorSslCert cert.pem\nAIVectordbPgvectorSslCertKey /etc/passwd\n", qr/AIVectordbPgvectorSslCert 'cert\.pem': write the whole path/],
+        ['a client key that is not there', "AIVectordbPgvectorSsl On\nAIVectordbPgvectorSslCert /etc/passwd\nAIVectordbPgvectorSslCertKey /nonexistent\n", qr/AIVectordbPgvectorSslCertKey '\/nonexistent': there is no such file/]),
+    ['pgvector forgotten', [@remote, "AIVectordbDimensions 8\nAIVectordbPgvectorHost h\n", $described], qr/AIVectordbPgvectorHost has no meaning with AIVectordbStrategy memory; remove it, or add 'AIVectordbStrategy pgvector'/],
+    ['pgvector beside redis', [@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbPgvectorSslCertKey /etc/passwd\n", $described],
+        qr/AIVectordbPgvectorSslCertKey has no meaning with AIVectordbStrategy redis/],
     ['a password in the embeddings URL', [@remote, "AIVectordbDimensions 8\nAIEmbeddingsModelOptionsUpstreamUrl http://u:sk-1\@h/\n", $described],
         qr/AIEmbeddingsModelOptionsUpstreamUrl 'http:\/\/\*\*\*\@h\/' must hold neither/],
     ['a credential for the local embedder', [@local, "AIEmbeddingsAuthHeaderName A\nAIEmbeddingsAuthHeaderValue sk-1\n", $described], qr/AIEmbeddingsAuthHeaderName has no meaning/],
@@ -242,6 +254,12 @@ if (slurp($ENV{AIP_MODULE}) !~ /redisInitiateSSLWithContext/) {
 else {
     accepted('TLS to Redis', location(@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisSsl On\n", $described));
 }
+
+accepted($_->[0], location(@remote, "AIVectordbDimensions 16000\nAIVectordbDistanceMetric cosine\n$_->[1]", $described)) for
+    ['pgvector', "AIVectordbStrategy pgvector\nAIVectordbPgvectorHost /run/postgresql\n"],
+    ['TLS to PostgreSQL', "AIVectordbStrategy pgvector\nAIVectordbPgvectorSsl On\nAIVectordbPgvectorSslRequired On\nAIVectordbPgvectorSslVersion tlsv1_3\n"
+        . "AIVectordbPgvectorSslCert /etc/passwd\nAIVectordbPgvectorSslCertKey /etc/passwd\n"],
+    ['pgvector switched off', "AIVectordbStrategy memory\nAIVectordbPgvectorHost h\nAIVectordbPgvectorSslRequired On\n"];
 
 # A model directory with one file changed by CODE.
 sub broken {

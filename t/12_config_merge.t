@@ -346,6 +346,10 @@ my %elsewhere = (
     (map { $_ => 'of a server, not of a section: t/61_egress.t, t/62_egress_proxy.t, t/63_egress_rules.t' } qw(AIEgressProxy AIEgressProxyAuth AIEgressNoProxy
         AIEgressCaFile AIEgressMinTls AIEgressClientCert AIEgressAllow)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),
+    (map { $_ => 'seen with a real PostgreSQL in t/49_pgvector_merge.t' } qw(AIVectordbPgvectorHost
+        AIVectordbPgvectorPort AIVectordbPgvectorDatabase AIVectordbPgvectorUser AIVectordbPgvectorPassword AIVectordbPgvectorTimeout
+        AIVectordbPgvectorSsl AIVectordbPgvectorSslRequired AIVectordbPgvectorSslVerify AIVectordbPgvectorSslVersion
+        AIVectordbPgvectorSslCert AIVectordbPgvectorSslCertKey)),
 );
 my ($of_location) = slurp(top_dir() . '/conf/ai_proxy_adv.conf') =~ /\A(.*?)^#<AITarget/ms;
 is_deeply([sort keys %row, keys %elsewhere], [sort $of_location =~ /^#(AI\w+) /mg], 'every directive has its turn');

@@ -21,7 +21,7 @@ n=0
 failed=0
 
 core=(src/access src/balance src/chat src/embeddings src/net src/provider src/route src/secret src/vectordb)
-read -r -a lib_flags <<<"$(pkg-config --cflags apr-1 apr-util-1 libcurl jansson hiredis openssl 2>"$tmp/pkg")"
+read -r -a lib_flags <<<"$(pkg-config --cflags apr-1 apr-util-1 libcurl jansson hiredis libpq openssl 2>"$tmp/pkg")"
 read -r -a httpd_flags <<<"$("$apxs" -q EXTRA_CPPFLAGS 2>/dev/null) -I$("$apxs" -q INCLUDEDIR 2>/dev/null)"
 compile=("$cc" -std=gnu11 -Iinclude "${lib_flags[@]}")
 
@@ -230,7 +230,7 @@ tests_added() {
             grep -qw -- "$name" "$tmp/suite" || echo "$file: $name is in no suite"
         done
         sed -nE 's/^Suite \*([a-z0-9_]+)\(void\)$/\1/p' "$file" | while read -r name; do
-            grep -qw -- "$name" t/unit/main.c t/unit/main_redis.c || echo "$name is run by no program"
+            grep -qw -- "$name" t/unit/main.c t/unit/main_*.c || echo "$name is run by no program"
         done
     done
 }

@@ -191,12 +191,12 @@ X(ENUM, embeddings_send_dimensions, "AIEmbeddingsSendDimensions", "-", "auto", 0
   "Whether the request member dimensions is sent; auto: to text-embedding-3 models.") \
 X(INT, embeddings_timeout, "AIEmbeddingsTimeout", "-", "5000", 1, AIP_MS_MAX, NULL, 0, \
   "Milliseconds for one embeddings call on the request path, and for waiting until the references are there.") \
-X(ENUM, vectordb_strategy, "AIVectordbStrategy", "vectordb.strategy", "memory", 0, 0, "memory|redis", 0, \
-  "Where references are searched: in process (extension, the default), or in Redis with RediSearch.") \
+X(ENUM, vectordb_strategy, "AIVectordbStrategy", "vectordb.strategy", "memory", 0, 0, "memory|redis|pgvector", 0, \
+  "Where references are searched: in process (extension, the default), in Redis with RediSearch, or in PostgreSQL with pgvector.") \
 X(INT, vectordb_dimensions, "AIVectordbDimensions", "vectordb.dimensions", NULL, 1, 16384, NULL, 0, \
   "Length of the vectors; may be left out with provider local.") \
 X(ENUM, vectordb_distance_metric, "AIVectordbDistanceMetric", "vectordb.distance_metric", NULL, 0, 0, "cosine|euclidean", 0, \
-  "cosine: 1 - cos, 0 to 2. euclidean: half of the squared distance, the same scale for unit vectors. Required with redis, cosine when left out with memory.") \
+  "cosine: 1 - cos, 0 to 2. euclidean: half of the squared distance, the same scale for unit vectors. Required with redis and pgvector, cosine when left out with memory.") \
 X(NUM, vectordb_threshold, "AIVectordbThreshold", "vectordb.threshold", NULL, 0, 1000, NULL, 0, \
   "Largest distance, inclusive, at which a route is eligible: lower is stricter. Unset: the nearest route always wins.") \
 X(STR, vectordb_redis_host, "AIVectordbRedisHost", "vectordb.redis.host", "127.0.0.1", 0, 0, NULL, AIP_F_VAULT, \
@@ -227,6 +227,30 @@ X(STR, vectordb_redis_server_name, "AIVectordbRedisServerName", "vectordb.redis.
   "Server name for SNI and verification; the host when unset.") \
 X(FLAG, vectordb_redis_connection_is_proxied, "AIVectordbRedisConnectionIsProxied", "vectordb.redis.connection_is_proxied", "Off", 0, 0, NULL, 0, \
   "Redis is reached through a proxy such as Envoy: no SELECT is sent.") \
+X(STR, vectordb_pgvector_host, "AIVectordbPgvectorHost", "vectordb.pgvector.host", "127.0.0.1", 0, 0, NULL, 0, \
+  "Host of PostgreSQL, or the directory of its Unix socket.") \
+X(INT, vectordb_pgvector_port, "AIVectordbPgvectorPort", "vectordb.pgvector.port", "5432", 1, 65535, NULL, 0, \
+  "Port of PostgreSQL.") \
+X(STR, vectordb_pgvector_database, "AIVectordbPgvectorDatabase", "vectordb.pgvector.database", "kong-pgvector", 0, 0, NULL, 0, \
+  "Database.") \
+X(STR, vectordb_pgvector_user, "AIVectordbPgvectorUser", "vectordb.pgvector.user", "postgres", 0, 0, NULL, AIP_F_VAULT, \
+  "User.") \
+X(STR, vectordb_pgvector_password, "AIVectordbPgvectorPassword", "vectordb.pgvector.password", NULL, 0, 0, NULL, AIP_F_VAULT | AIP_F_SECRET, \
+  "Password.") \
+X(NUM, vectordb_pgvector_timeout, "AIVectordbPgvectorTimeout", "vectordb.pgvector.timeout", "5000", 1, AIP_MS_MAX, NULL, 0, \
+  "Milliseconds for one call to PostgreSQL, connecting included.") \
+X(FLAG, vectordb_pgvector_ssl, "AIVectordbPgvectorSsl", "vectordb.pgvector.ssl", "Off", 0, 0, NULL, 0, \
+  "On: TLS to PostgreSQL, and never plaintext instead.") \
+X(FLAG, vectordb_pgvector_ssl_required, "AIVectordbPgvectorSslRequired", "vectordb.pgvector.ssl_required", "Off", 0, 0, NULL, 0, \
+  "On: a section in which AIVectordbPgvectorSsl is Off is refused at start.") \
+X(FLAG, vectordb_pgvector_ssl_verify, "AIVectordbPgvectorSslVerify", "vectordb.pgvector.ssl_verify", "On", 0, 0, NULL, 0, \
+  "Verify PostgreSQL's certificate: the chain, against the system's authorities, and the host's name.") \
+X(ENUM, vectordb_pgvector_ssl_version, "AIVectordbPgvectorSslVersion", "vectordb.pgvector.ssl_version", "tlsv1_2", 0, 0, "any|tlsv1_2|tlsv1_3", 0, \
+  "Oldest version of TLS; any: what OpenSSL's configuration allows.") \
+X(STR, vectordb_pgvector_ssl_cert, "AIVectordbPgvectorSslCert", "vectordb.pgvector.ssl_cert", NULL, 0, 0, NULL, 0, \
+  "File of the client certificate, PEM, a whole path.") \
+X(STR, vectordb_pgvector_ssl_cert_key, "AIVectordbPgvectorSslCertKey", "vectordb.pgvector.ssl_cert_key", NULL, 0, 0, NULL, 0, \
+  "File of its key, PEM, a whole path; readable by the children's user and by nobody else but root.") \
 X(SCOPE, route_prompt, "AIRoutePrompt", "-", "last-user", 0, 0, NULL, 0, \
   "Which messages make the prompt text: last-user, all-user, last N, or all.") \
 X(INT, route_prompt_max_bytes, "AIRoutePromptMaxBytes", "-", "8192", 16, AIP_SIZE_MAX, NULL, 0, \
@@ -537,7 +561,16 @@ typedef enum aip_send_dimensions_e {
 } aip_send_dimensions_e;
 /* The words of AITargetAccepts are those of aip_need_e in aip/chat.h. */
 typedef enum aip_explain_e { AIP_EXPLAIN_OFF, AIP_EXPLAIN_HEADERS, AIP_EXPLAIN_BODY } aip_explain_e;
-typedef enum aip_strategy_e { AIP_STRATEGY_MEMORY, AIP_STRATEGY_REDIS } aip_strategy_e;
+typedef enum aip_strategy_e {
+    AIP_STRATEGY_MEMORY,
+    AIP_STRATEGY_REDIS,
+    AIP_STRATEGY_PGVECTOR
+} aip_strategy_e;
+typedef enum aip_tls_version_e {
+    AIP_TLS_ANY,
+    AIP_TLS_1_2,
+    AIP_TLS_1_3
+} aip_tls_version_e;
 typedef enum aip_criterion_e {
     AIP_CRITERION_ERROR = 1u << 0,
     AIP_CRITERION_TIMEOUT = 1u << 1,

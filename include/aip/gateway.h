@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_GATEWAY_H
 #define AIP_GATEWAY_H
-/* What the fields of a section mean for the core: routes, rules, embedder, Redis. Used by the
+/* What the fields of a section mean for the core: routes, rules, embedder, stores. Used by the
  * module and by aipctl, so that both decide alike. */
 
 #include "aip/egress.h"
@@ -27,11 +27,12 @@ const char *aip_egress_conf_of(const aip_location_fields_t *f, aip_egress_t *egr
                                apr_pool_t *pool);
 
 aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *pool);
+aip_pgvector_conf_t *aip_pgvector_conf_of(const aip_location_fields_t *f, apr_pool_t *pool);
 
 /** The routes of a section's targets, in order. Shares strings with `targets`. */
 aip_routes_t *aip_routes_of(const aip_target_fields_t *const *targets, int n, apr_pool_t *pool);
 
-/** Whether a decision of the section needs the network: a provider that embeds, or Redis. */
+/** Whether a decision of the section needs the network: a provider that embeds, or a store. */
 bool aip_routing_is_remote(const aip_location_fields_t *f);
 
 /** How a section decides. Points into `f`. */

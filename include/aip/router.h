@@ -33,8 +33,9 @@ typedef struct aip_router_conf_t {
     const aip_routes_t *routes;
     aip_embedder_conf_t embedder;
     aip_metric_e metric;
-    const aip_redis_conf_t *redis; /**< NULL: the mirror is the store */
-    const char *cache_dir;         /**< directory of the file cache, or NULL */
+    const aip_redis_conf_t *redis;       /**< or NULL */
+    const aip_pgvector_conf_t *pgvector; /**< or NULL; without either the mirror is the store */
+    const char *cache_dir;               /**< directory of the file cache, or NULL */
     volatile apr_uint32_t
         *announced; /**< shared by all children: state of the store that was last logged; or NULL */
     aip_log_t log;
@@ -72,10 +73,11 @@ bool aip_router_embed_local(const aip_router_t *router, aip_span_t text, float *
 
 /** Distances of all texts of the routes. Never fails once aip_router_ready(): when the store does,
  * the mirror answers.
- * @param distances  float[routes->n_texts] @param degraded  out: the mirror answered for a store
- * that is away */
+ * @param distances  float[routes->n_texts] @param deadline  of the request, 0: none; a store that
+ * does not answer before it is not taken for away, if it has longer to answer
+ * @param degraded  out: the mirror answered for the store */
 void aip_router_distances(aip_router_t *router, const float *vector, float *distances,
-                          bool *degraded, apr_pool_t *pool);
+                          apr_time_t deadline, bool *degraded, apr_pool_t *pool);
 
 const aip_router_conf_t *aip_router_conf(const aip_router_t *router);
 

@@ -38,6 +38,11 @@ typedef struct aip_vectordb_kind_t {
      * incomplete or of other dimensions), "vectordb_error". */
     apr_status_t (*query)(aip_vectordb_t *db, const aip_references_t *refs, const float *vector,
                           float *distances, apr_pool_t *pool, aip_error_t *err);
+    /** The same, but ends before `deadline` (0: none) even if the store's own time-outs are longer.
+     * NULL in stores that have only those. */
+    apr_status_t (*query_by)(aip_vectordb_t *db, const aip_references_t *refs, const float *vector,
+                             float *distances, apr_time_t deadline, apr_pool_t *pool,
+                             aip_error_t *err);
 } aip_vectordb_kind_t;
 
 struct aip_vectordb_t {
@@ -75,5 +80,30 @@ bool aip_redis_has_tls(void);
  */
 aip_vectordb_t *aip_vectordb_redis(const aip_redis_conf_t *conf, aip_metric_e metric,
                                    apr_pool_t *pool);
+
+/** Settings of the PostgreSQL store. */
+typedef struct aip_pgvector_conf_t {
+    const char *host; /**< a name, an address, or the directory of a Unix socket */
+    int port;
+    const char *database, *user;
+    const char *password; /**< NULL: none */
+    int timeout;          /**< milliseconds for one call: connecting and its statement together */
+    bool ssl;             /**< TLS or nothing: there is no way back to plaintext */
+    bool ssl_verify;      /**< the chain and the name of the server's certificate */
+    const char *min_tls;  /**< "TLSv1.2" or "TLSv1.3"; NULL: what OpenSSL's configuration allows */
+    const char *ca_file;  /**< PEM, authorities; NULL: the system's bundle */
+    const char *client_cert, *client_key; /**< PEM files; NULL: no client certificate */
+} aip_pgvector_conf_t;
+
+/** Largest number of dimensions of pgvector's type vector. */
+#define AIP_PGVECTOR_DIMENSIONS_MAX 16000
+
+/**
+ * The PostgreSQL store (extension pgvector, type vector). Makes no connection. Everything is
+ * released when `pool` is destroyed. Needs SELECT and INSERT on ai_proxy_adv_vectors_<dimensions>,
+ * which sync() creates if it may, as well as the extension.
+ */
+aip_vectordb_t *aip_vectordb_pgvector(const aip_pgvector_conf_t *conf, aip_metric_e metric,
+                                      apr_pool_t *pool);
 
 #endif

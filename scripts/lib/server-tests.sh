@@ -7,8 +7,9 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
-# AIP_REDIS_DIR (redis.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_CLIENTS_DIR and AIP_AWS_DIR (virtual environments) are
-# handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (1200) is ended.
+# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_CLIENTS_DIR and AIP_AWS_DIR
+# (virtual environments) are handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (1200) is
+# ended.
 set -eu
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
@@ -78,6 +79,12 @@ if [ -d "${AIP_VAULT_DIR:-}/dist" ]; then
     mkdir "$vault_dir"
     cp -r "$AIP_VAULT_DIR/dist" "$vault_dir/"
 fi
+pgsql_dir=
+if [ -d "${AIP_PGSQL_DIR:-}/dist" ]; then
+    pgsql_dir=$work/pgsql
+    mkdir "$pgsql_dir"
+    cp -r "$AIP_PGSQL_DIR/dist" "$pgsql_dir/"
+fi
 if [ -n "${AIP_CLIENTS_DIR:-}" ]; then
     clients_dir=$(echo "$AIP_CLIENTS_DIR"/lib/python3*/site-packages)
 fi
@@ -118,6 +125,7 @@ status=0
     AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_VAULT_DIR="$vault_dir" \
     AIP_AWS_DIR="$aws_dir" \
+    AIP_PGSQL_DIR="$pgsql_dir" \
     AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
     timeout --kill-after=20 "${AIP_TEST_LIMIT:-1200}" perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 &
 wait $! || status=$?

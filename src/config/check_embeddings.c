@@ -224,9 +224,88 @@ void aip_check_embeddings(aip_check_t *check)
     }
 }
 
+/* A file of TLS to PostgreSQL. Children read it, so only that it is there is checked. */
+static void check_pg_file(aip_check_t *check, int row, const char *path)
+{
+    const char *directive = aip_location_table[row].directive;
+    apr_finfo_t info;
+    if (!path) {
+        return;
+    }
+    if (*path != '/') {
+        aip_complain(check, "%s '%s': write the whole path, from '/' on", directive, path);
+    } else if (apr_stat(&info, path, APR_FINFO_TYPE, check->pool) != APR_SUCCESS ||
+               info.filetype != APR_REG) {
+        aip_complain(check, "%s '%s': there is no such file", directive, path);
+    }
+}
+
+static void check_pg_tls(aip_check_t *check)
+{
+    const aip_location_fields_t *f = &check->conf->f;
+    if (f->vectordb_pgvector_ssl_required && !f->vectordb_pgvector_ssl) {
+        aip_complain(check, "AIVectordbPgvectorSslRequired On, but AIVectordbPgvectorSsl is Off: "
+                            "add 'AIVectordbPgvectorSsl On'");
+    }
+    if (f->vectordb_pgvector_ssl && *f->vectordb_pgvector_host == '/') {
+        aip_complain(check,
+                     "AIVectordbPgvectorSsl On: there is no TLS over the Unix socket in '%s'; name "
+                     "a host, or remove the directive",
+                     f->vectordb_pgvector_host);
+    }
+    if (!f->vectordb_pgvector_ssl_cert != !f->vectordb_pgvector_ssl_cert_key) {
+        aip_complain(check, "both or none of AIVectordbPgvectorSslCert and "
+                            "AIVectordbPgvectorSslCertKey must be set");
+    } else if (f->vectordb_pgvector_ssl_cert && !f->vectordb_pgvector_ssl) {
+        aip_complain(check, "AIVectordbPgvectorSslCert needs 'AIVectordbPgvectorSsl On'");
+    }
+    check_pg_file(check, AIP_L_vectordb_pgvector_ssl_cert, f->vectordb_pgvector_ssl_cert);
+    check_pg_file(check, AIP_L_vectordb_pgvector_ssl_cert_key, f->vectordb_pgvector_ssl_cert_key);
+}
+
+static void check_pgvector(aip_check_t *check)
+{
+    const aip_location_fields_t *f = &check->conf->f;
+    if (!f->set[AIP_L_vectordb_distance_metric]) {
+        aip_complain(check,
+                     "AIVectordbDistanceMetric is required with AIVectordbStrategy pgvector: add "
+                     "'AIVectordbDistanceMetric cosine'");
+    }
+    if (f->set[AIP_L_vectordb_dimensions] && f->vectordb_dimensions > AIP_PGVECTOR_DIMENSIONS_MAX) {
+        aip_complain(check, "AIVectordbDimensions %d: pgvector takes at most %d",
+                     (int)f->vectordb_dimensions, AIP_PGVECTOR_DIMENSIONS_MAX);
+    }
+    check_pg_tls(check);
+}
+
+/* Directives of a store that is not asked. One that is inherited while a section says memory was
+ * switched off on purpose. */
+static void check_no_pgvector(aip_check_t *check)
+{
+    const aip_location_fields_t *f = &check->conf->f;
+    if (f->set[AIP_L_vectordb_strategy] && f->vectordb_strategy == AIP_STRATEGY_MEMORY) {
+        return;
+    }
+    for (int i = AIP_L_vectordb_pgvector_host; i <= AIP_L_vectordb_pgvector_ssl_cert_key; i++) {
+        if (f->set[i]) {
+            aip_complain(check,
+                         "%s has no meaning with AIVectordbStrategy %s; remove it, or add "
+                         "'AIVectordbStrategy pgvector'",
+                         aip_location_table[i].directive,
+                         f->vectordb_strategy == AIP_STRATEGY_REDIS ? "redis" : "memory");
+            return;
+        }
+    }
+}
+
 void aip_check_vectordb(aip_check_t *check)
 {
     const aip_location_fields_t *f = &check->conf->f;
+    if (f->vectordb_strategy == AIP_STRATEGY_PGVECTOR) {
+        check_pgvector(check);
+    } else {
+        check_no_pgvector(check);
+    }
     if (f->vectordb_strategy == AIP_STRATEGY_REDIS) {
         if (!f->set[AIP_L_vectordb_distance_metric]) {
             aip_complain(check,

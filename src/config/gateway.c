@@ -152,6 +152,29 @@ aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *
     return redis;
 }
 
+/* AIVectordbPgvectorSslRequired is a rule of the configuration alone: TLS that was asked for is
+ * never left out. */
+aip_pgvector_conf_t *aip_pgvector_conf_of(const aip_location_fields_t *f, apr_pool_t *pool)
+{
+    static const char *const versions[] = {
+        [AIP_TLS_ANY] = NULL, [AIP_TLS_1_2] = "TLSv1.2", [AIP_TLS_1_3] = "TLSv1.3"};
+    aip_pgvector_conf_t *pgvector = apr_pcalloc(pool, sizeof *pgvector);
+    *pgvector = (aip_pgvector_conf_t){
+        .host = f->vectordb_pgvector_host,
+        .port = (int)f->vectordb_pgvector_port,
+        .database = f->vectordb_pgvector_database,
+        .user = f->vectordb_pgvector_user,
+        .password = f->vectordb_pgvector_password,
+        .timeout = (int)f->vectordb_pgvector_timeout.value,
+        .ssl = f->vectordb_pgvector_ssl,
+        .ssl_verify = f->vectordb_pgvector_ssl_verify,
+        .min_tls = versions[f->vectordb_pgvector_ssl_version],
+        .client_cert = f->vectordb_pgvector_ssl_cert,
+        .client_key = f->vectordb_pgvector_ssl_cert_key,
+    };
+    return pgvector;
+}
+
 aip_routes_t *aip_routes_of(const aip_target_fields_t *const *targets, int n, apr_pool_t *pool)
 {
     aip_route_source_t *sources = apr_pcalloc(pool, (apr_size_t)(n + 1) * sizeof *sources);
@@ -168,7 +191,7 @@ aip_routes_t *aip_routes_of(const aip_target_fields_t *const *targets, int n, ap
 bool aip_routing_is_remote(const aip_location_fields_t *f)
 {
     return f->embeddings_model_provider != AIP_EMBEDDER_LOCAL ||
-           f->vectordb_strategy == AIP_STRATEGY_REDIS;
+           f->vectordb_strategy != AIP_STRATEGY_MEMORY;
 }
 
 aip_route_rules_t aip_route_rules_of(const aip_location_fields_t *f)

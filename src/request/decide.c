@@ -65,7 +65,8 @@ static apr_status_t measure(aip_request_t *req, const aip_router_entry_t *entry,
     req->route.embedder = f->embeddings_model_name;
     req->route.embed_took = embedded - start;
     if (rv == APR_SUCCESS) {
-        aip_router_distances(entry->router, vector, of_texts, &req->route.degraded, pool);
+        aip_router_distances(entry->router, vector, of_texts, req->deadline, &req->route.degraded,
+                             pool);
         aip_routes_distances(routes, of_texts, (aip_aggregate_e)f->route_aggregate,
                              (int)f->route_aggregate_top_k, distances, pool);
         req->route.search_took = apr_time_now() - embedded;

@@ -21,7 +21,9 @@ typedef struct router_key_t {
     const aip_egress_t *egress;
     const char *azure_client_id, *azure_client_secret, *azure_tenant_id;
     const char *gcp_metadata_url, *gcp_oauth_token_url, *gcp_service_account_json;
+    const char *pg_host, *pg_database, *pg_user, *pg_password, *pg_cert, *pg_key;
     apr_int64_t numbers[16];
+    apr_int64_t pg_numbers[5];
 } router_key_t;
 
 typedef struct entry_t {
@@ -80,6 +82,17 @@ static void make_key(router_key_t *key, const aip_dir_conf_t *conf)
         f->embeddings_auth_azure_use_managed_identity * 2 +
             f->embeddings_auth_gcp_use_service_account};
     memcpy(key->numbers, numbers, sizeof numbers);
+    key->pg_host = f->vectordb_pgvector_host;
+    key->pg_database = f->vectordb_pgvector_database;
+    key->pg_user = f->vectordb_pgvector_user;
+    key->pg_password = f->vectordb_pgvector_password;
+    key->pg_cert = f->vectordb_pgvector_ssl_cert;
+    key->pg_key = f->vectordb_pgvector_ssl_cert_key;
+    apr_int64_t pg_numbers[] = {f->vectordb_pgvector_port,
+                                (apr_int64_t)f->vectordb_pgvector_timeout.value,
+                                f->vectordb_pgvector_ssl, f->vectordb_pgvector_ssl_verify,
+                                f->vectordb_pgvector_ssl_version};
+    memcpy(key->pg_numbers, pg_numbers, sizeof pg_numbers);
 }
 
 static void log_line(void *baton, aip_log_level_e level, const char *message)
@@ -164,6 +177,9 @@ static entry_t *start_router(const aip_dir_conf_t *conf, const char *where, serv
     } else {
         rc.redis =
             f->vectordb_strategy == AIP_STRATEGY_REDIS ? aip_redis_conf_of(f, routers.pool) : NULL;
+        rc.pgvector = f->vectordb_strategy == AIP_STRATEGY_PGVECTOR
+                          ? aip_pgvector_conf_of(f, routers.pool)
+                          : NULL;
         rc.start = entry->public.endpoint ? warm_up : NULL;
         rc.start_baton = entry;
         apr_status_t rv = aip_router_create(&entry->public.router, &rc, routers.pool);

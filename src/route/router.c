@@ -95,6 +95,19 @@ static bool first_to_see(const aip_router_t *router, store_state_e state)
            apr_atomic_xchg32(router->conf.announced, state) != (apr_uint32_t)state;
 }
 
+/* Where the store is, for the operator. */
+static const char *place(const aip_router_t *router, apr_pool_t *pool)
+{
+    const aip_router_conf_t *conf = &router->conf;
+    if (!conf->redis) {
+        return apr_psprintf(pool, "%s:%d", conf->pgvector->host, conf->pgvector->port);
+    }
+    return apr_pstrcat(pool, conf->redis->host, ":",
+                       conf->redis->port_text ? conf->redis->port_text
+                                              : apr_itoa(pool, conf->redis->port),
+                       NULL);
+}
+
 static void set_store(aip_router_t *router, store_state_e state, const aip_error_t *err,
                       apr_pool_t *pool)
 {
@@ -108,12 +121,9 @@ static void set_store(aip_router_t *router, store_state_e state, const aip_error
     } else if (state == STORE_DOWN) {
         say(router, AIP_LOG_WARNING,
             apr_psprintf(pool,
-                         "AIP0105: %s: the vector store at %s:%s does not answer (%s: %s); the "
+                         "AIP0105: %s: the vector store at %s does not answer (%s: %s); the "
                          "in-process mirror does until it is back",
-                         router->conf.name, router->conf.redis->host,
-                         router->conf.redis->port_text ? router->conf.redis->port_text
-                                                       : apr_itoa(pool, router->conf.redis->port),
-                         err->code, err->message));
+                         router->conf.name, place(router, pool), err->code, err->message));
     }
 }
 
@@ -199,7 +209,9 @@ apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf
     router->pool = pool;
     router->digest = aip_router_digest(conf, pool);
     router->mirror = aip_vectordb_memory(conf->metric, pool);
-    router->store = conf->redis ? aip_vectordb_redis(conf->redis, conf->metric, pool) : NULL;
+    router->store = conf->redis      ? aip_vectordb_redis(conf->redis, conf->metric, pool)
+                    : conf->pgvector ? aip_vectordb_pgvector(conf->pgvector, conf->metric, pool)
+                                     : NULL;
     rv = apr_thread_mutex_create(&router->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
     rv = rv ? rv : apr_thread_cond_create(&router->changed, pool);
     rv = rv ? rv : start_thread(router);
@@ -252,17 +264,30 @@ bool aip_router_embed_local(const aip_router_t *router, aip_span_t text, float *
     return aip_model2vec_embed(router->conf.embedder.local, text, vector) > 0;
 }
 
+static apr_status_t ask_store(aip_router_t *router, const float *vector, float *distances,
+                              apr_time_t deadline, apr_pool_t *pool, aip_error_t *err)
+{
+    aip_vectordb_t *store = router->store;
+    return store->kind->query_by
+               ? store->kind->query_by(store, router->refs, vector, distances, deadline, pool, err)
+               : store->kind->query(store, router->refs, vector, distances, pool, err);
+}
+
 void aip_router_distances(aip_router_t *router, const float *vector, float *distances,
-                          bool *degraded, apr_pool_t *pool)
+                          apr_time_t deadline, bool *degraded, apr_pool_t *pool)
 {
     aip_error_t err = {0};
     *degraded = false;
     if (router->store && apr_atomic_read32(&router->store_state) == STORE_UP) {
-        if (router->store->kind->query(router->store, router->refs, vector, distances, pool,
-                                       &err) == APR_SUCCESS) {
+        apr_time_t start = apr_time_now();
+        if (ask_store(router, vector, distances, deadline, pool, &err) == APR_SUCCESS) {
             return;
         }
-        set_store(router, STORE_DOWN, &err, pool);
+        /* What the request had no time for says nothing about the store. */
+        if (!router->conf.pgvector || !deadline || apr_time_now() < deadline ||
+            deadline >= start + apr_time_from_msec(router->conf.pgvector->timeout)) {
+            set_store(router, STORE_DOWN, &err, pool);
+        }
     }
     *degraded = router->store != NULL;
     (void)router->mirror->kind->query(router->mirror, router->refs, vector, distances, pool, &err);

@@ -33,6 +33,7 @@ our @EXPORT = (
     qw(client post get chat stream_events json from_json port url top_dir h2_client h2_post wait_until twice_and_h2),
     qw(mock_behave mock_reset mock_requests mock_count mock_connections mock_wait mock_close mock_port start_mock),
     qw(log_mark log_lines log_wait unexpected_tags finish statistics statistics_wait),
+    qw(pgsql start_pgsql stop_pgsql pg_proxy pg_certificates),
     qw(python redis start_redis stop_redis config_check start_httpd graceful httpd_generation mpm have_http2 run_command slurp)
 );
 
@@ -229,6 +230,41 @@ sub write_keys {
     chmod 0640, "$path.new";
     rename "$path.new", $path or die "$path: $!\n";
     return $path;
+}
+
+# ---- PostgreSQL ----
+
+sub pgsql_script {
+    my ($verb, $port, @args) = @_;
+    $ENV{AIP_PGSQL_DIR} or die "AIP_PGSQL_DIR is not set\n";
+    my ($status, $out, $err) = run_command([top_dir() . '/scripts/lib/pgsql.sh', $verb, $ENV{AIP_PGSQL_DIR}, $port, @args]);
+    $status == 0 or die "postgresql: $out$err\n";
+    return $out;
+}
+
+# SQL to the PostgreSQL on a port, as its administrator: values, a row on each line, separated by '|'.
+sub pgsql { my ($port, $sql) = @_; return pgsql_script('sql', $port, $sql) =~ s/\n\z//r }
+
+# A PostgreSQL of the test's own, on a port of its own (port('SPARE_n')); ended with the test, or by stop_pgsql(PORT), after
+# which it can be started again with its data. Administrator: gw, s3cret-of-gw; database postgres.
+sub start_pgsql {
+    my ($port) = @_;
+    pgsql_script('start', $port);
+    push @cleanup, sub { pgsql_script('remove', $port) };
+    return;
+}
+
+sub stop_pgsql { my ($port) = @_; pgsql_script('stop', $port); return }
+
+# t/lib/pg_tls_proxy.py, ended with the test. Returns its process id.
+sub pg_proxy {
+    my ($port, $server, @options) = @_;
+    my $log = "$t/state/pg-proxy-$port";
+    unlink $log;
+    my $pid = AIPTest::Setup::spawn($log, 'python3', '-Wignore', "$t/lib/pg_tls_proxy.py", '--listen', $port, '--server', $server, @options);
+    push @cleanup, sub { kill 'TERM', $pid and waitpid $pid, 0 };
+    wait_until('the proxy', sub { -e $log && slurp($log) =~ /^ready$/m });
+    return $pid;
 }
 
 # ---- the mock upstream ----

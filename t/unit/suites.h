@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_T_UNIT_SUITES_H
 #define AIP_T_UNIT_SUITES_H
-/* All suites of unit tests, one for each t/unit/test_<unit>.c, and how main.c and main_redis.c run
- * theirs. */
+/* All suites of unit tests, one for each t/unit/test_<unit>.c, and how main.c, main_redis.c and
+ * main_pgvector.c run theirs. */
 
 #include <check.h>
 #include <stdio.h>
@@ -35,6 +35,9 @@ Suite *mask_suite(void);
 Suite *model2vec_suite(void);
 Suite *model2vec_files_suite(void);
 Suite *model2vec_rules_suite(void);
+Suite *pgvector_suite(void);
+Suite *pgvector_outage_suite(void);
+Suite *pgvector_tls_suite(void);
 Suite *provider_suite(void);
 Suite *redis_peer_suite(void);
 Suite *redis_pool_suite(void);

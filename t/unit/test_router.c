@@ -37,13 +37,13 @@ START_TEST(routes_by_meaning)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         ck_assert(aip_router_embed_local(
             router, (aip_span_t){rows[i].prompt, strlen(rows[i].prompt)}, vector));
-        aip_router_distances(router, vector, distances, &degraded, pool);
+        aip_router_distances(router, vector, distances, 0, &degraded, pool);
         ck_assert(!degraded);
         ck_assert_msg(distances[rows[i].nearest] < distances[1 - rows[i].nearest], "%s: %f %f",
                       rows[i].prompt, (double)distances[0], (double)distances[1]);
     }
     ck_assert(aip_router_embed_local(router, conf.routes->texts[0], vector));
-    aip_router_distances(router, vector, distances, &degraded, pool);
+    aip_router_distances(router, vector, distances, 0, &degraded, pool);
     ck_assert_float_eq_tol(distances[0], 0.0f, 1e-5f);
     ck_assert(!aip_router_embed_local(router, AIP_SPAN(""), vector));
     ck_assert(!aip_router_embed_local(router, AIP_SPAN(" \t\n"), vector));
@@ -107,7 +107,7 @@ START_TEST(remote_answers)
         norm += v[i] * v[i];
     }
     ck_assert_float_eq_tol(norm, 1.0f, 1e-5f);
-    aip_router_distances(router, v, distances, &degraded, pool);
+    aip_router_distances(router, v, distances, 0, &degraded, pool);
     ck_assert(!degraded);
     ck_assert_float_eq_tol(distances[1], 0.0f, 1e-5f);
     ck_assert_float_gt(distances[0], 1e-4f);
@@ -142,7 +142,7 @@ START_TEST(store_is_away)
     ck_assert(aip_router_ready(router, apr_time_from_sec(5)));
     vector_of("three", v);
     ck_assert(aip_vector_normalize(v, DIMS));
-    aip_router_distances(router, v, plain, &degraded, pool);
+    aip_router_distances(router, v, plain, 0, &degraded, pool);
     apr_pool_destroy(router_pool);
     conf.redis = &redis;
     router = start();
@@ -150,7 +150,7 @@ START_TEST(store_is_away)
     ck_assert_int_eq(wait_for_log("[4] AIP0105: test: "), 1);
     for (int i = 0; i < 50; i++) {
         degraded = false;
-        aip_router_distances(router, v, distances, &degraded, pool);
+        aip_router_distances(router, v, distances, 0, &degraded, pool);
         ck_assert(degraded);
         for (int t = 0; t < 3; t++) {
             ck_assert_float_eq_tol(distances[t], plain[t], 1e-6f);
