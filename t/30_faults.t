@@ -210,4 +210,4 @@ for my $scheme (sort keys %port) {
         is($way->[1]->post($path, chat('hello'))->{status}, 200, "$what: the next request is fine");
     }
 }
-finish('AIP0021', 'AIP0022', qr/AH0\d+: AI: |\[(ssl|proxy):/);
+finish('AIP0021', 'AIP0022', 'AIP0071', qr/AH0\d+: AI: |\[(ssl|proxy):/);

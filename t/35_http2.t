@@ -105,4 +105,4 @@ my ($status, $body, $err) = run_command(['curl', '-sS', '--http2', '--cacert', "
     '-H', 'Content-Type: application/json', '-d', json(chat('hello')), 'https://localhost:' . port('HTTPD_TLS') . '/faults/http']);
 is($status, 0, 'over TLS') or diag($err);
 like($body, qr/played by .*\}2$/, 'HTTP/2 it is');
-finish('AIP0021', qr/AH0\d+: AI: |\[(ssl|proxy):/);
+finish('AIP0021', 'AIP0071', qr/AH0\d+: AI: |\[(ssl|proxy):/);

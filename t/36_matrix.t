@@ -313,6 +313,6 @@ cell($_) for @cells;
 comes_back($_) for @algorithms;
 $h->stop;
 my @full = mpm() eq 'prefork' ? 'AH00161' : (); # its only child is busy
-is_deeply([$h->unexpected('AIP0021', 'AIP0022', @full, qr/\[(ssl|proxy):/)], [], 'nothing unexpected in the log');
+is_deeply([$h->unexpected('AIP0021', 'AIP0022', 'AIP0071', @full, qr/\[(ssl|proxy):/)], [], 'nothing unexpected in the log');
 is_deeply([$h->deaths], [], 'no child died');
 finish();
