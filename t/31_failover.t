@@ -208,4 +208,4 @@ is(statistics_wait($n + 2)->{status}, 502, 'statistics: a request that nobody an
 like(log_wait('AIP0021'), qr/after 3 attempts; the last, third at \S+: drop/, 'one ERROR line for it');
 ask('three', [['MOCK_1', {drop_before_head => $true}]]);
 like(log_wait('AIP0021', 2), qr/the request had been sent: only the criterion non_idempotent/, 'which says why no other target was tried');
-finish('AIP0021', 'AIP0022', qr/AH0\d+: AI: |\[(ssl|proxy):/);
+finish('AIP0021', 'AIP0022', 'AIP0071', qr/AH0\d+: AI: |\[(ssl|proxy):/);

@@ -159,6 +159,7 @@ aip_pgvector_conf_t *aip_pgvector_conf_of(const aip_location_fields_t *f, apr_po
     static const char *const versions[] = {
         [AIP_TLS_ANY] = NULL, [AIP_TLS_1_2] = "TLSv1.2", [AIP_TLS_1_3] = "TLSv1.3"};
     aip_pgvector_conf_t *pgvector = apr_pcalloc(pool, sizeof *pgvector);
+    bool own_cert = f->vectordb_pgvector_ssl_cert;
     *pgvector = (aip_pgvector_conf_t){
         .host = f->vectordb_pgvector_host,
         .port = (int)f->vectordb_pgvector_port,
@@ -168,9 +169,10 @@ aip_pgvector_conf_t *aip_pgvector_conf_of(const aip_location_fields_t *f, apr_po
         .timeout = (int)f->vectordb_pgvector_timeout.value,
         .ssl = f->vectordb_pgvector_ssl,
         .ssl_verify = f->vectordb_pgvector_ssl_verify,
-        .min_tls = versions[f->vectordb_pgvector_ssl_version],
-        .client_cert = f->vectordb_pgvector_ssl_cert,
-        .client_key = f->vectordb_pgvector_ssl_cert_key,
+        .min_tls = f->egress_min_tls ? "TLSv1.3" : versions[f->vectordb_pgvector_ssl_version],
+        .ca_file = f->egress_ca_file,
+        .client_cert = own_cert ? f->vectordb_pgvector_ssl_cert : f->egress_client_cert,
+        .client_key = own_cert ? f->vectordb_pgvector_ssl_cert_key : f->egress_client_cert,
     };
     return pgvector;
 }

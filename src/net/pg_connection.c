@@ -5,6 +5,8 @@
 
 #include "pg_connection.h"
 
+#include "aip/secret.h"
+
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <errno.h>
@@ -377,9 +379,25 @@ static apr_status_t connect_failed(const aip_pgvector_conf_t *conf, const PGconn
     return FAIL(err, pool, 502, "vectordb_unreachable", "postgresql: cannot connect: %s", words);
 }
 
-apr_status_t aip_pg_connect(const aip_pgvector_conf_t *conf, apr_time_t deadline,
+/** User and password as they are now: secrets may have changed since the last connection. */
+static apr_status_t resolve(const aip_pgvector_conf_t *written, aip_pgvector_conf_t *conf,
+                            apr_pool_t *pool, aip_error_t *err)
+{
+    *conf = *written;
+    conf->user = aip_secret_text(written->user, pool, err);
+    conf->password = aip_secret_text(written->password, pool, err);
+    return (written->user && !conf->user) || (written->password && !conf->password) ? APR_EGENERAL
+                                                                                    : APR_SUCCESS;
+}
+
+apr_status_t aip_pg_connect(const aip_pgvector_conf_t *written, apr_time_t deadline,
                             PGconn **connected, apr_pool_t *pool, aip_error_t *err)
 {
+    aip_pgvector_conf_t resolved;
+    const aip_pgvector_conf_t *conf = &resolved;
+    if (resolve(written, &resolved, pool, err) != APR_SUCCESS) {
+        return APR_EGENERAL;
+    }
     PGconn *conn = start(conf, pool);
     apr_status_t status;
 
@@ -393,6 +411,9 @@ apr_status_t aip_pg_connect(const aip_pgvector_conf_t *conf, apr_time_t deadline
                       "postgresql took no connection in time (%d ms)", conf->timeout);
     } else if (PQstatus(conn) != CONNECTION_OK) {
         status = connect_failed(conf, conn, pool, err);
+        if (strcmp(err->code, "vectordb_auth") == 0) {
+            (void)aip_secret_refused(written->password, conf->password, pool);
+        }
     } else if (conf->ssl && !PQsslInUse(conn)) {
         /* Unix sockets: libpq takes them for safe. */
         status =
