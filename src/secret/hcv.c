@@ -161,6 +161,19 @@ static aip_fetched_e read_auth(const aip_vault_t *vault, const json_t *answer,
     return AIP_FETCHED_OK;
 }
 
+/* A call that is answered with a token. */
+static aip_fetched_e ask_token(const call_t *call, aip_vault_token_t *token, apr_pool_t *pool,
+                               const char **error)
+{
+    json_t *answer = NULL;
+    aip_fetched_e outcome = ask(call, &answer, pool, error);
+    if (outcome == AIP_FETCHED_OK) {
+        outcome = read_auth(call->vault, answer, token, pool, error);
+        json_decref(answer);
+    }
+    return outcome;
+}
+
 /* A token that was given: how long it lives. One that may not look itself up is used as it is. */
 static aip_fetched_e look_up(const aip_vault_t *vault, aip_vault_token_t *token,
                              const volatile apr_uint32_t *stop, apr_pool_t *pool,
@@ -205,12 +218,7 @@ static aip_fetched_e log_in(const aip_vault_t *vault, const char *method_path, j
                        apr_pstrcat(pool, "auth/", encode_path(method_path, pool), "/login", NULL),
                    .body = body,
                    .stop = stop};
-    json_t *answer = NULL;
-    aip_fetched_e outcome = ask(&call, &answer, pool, error);
-    if (outcome == AIP_FETCHED_OK) {
-        outcome = read_auth(vault, answer, token, pool, error);
-        json_decref(answer);
-    }
+    aip_fetched_e outcome = ask_token(&call, token, pool, error);
     return outcome == AIP_FETCHED_MISSING ? AIP_FETCHED_DENIED : outcome;
 }
 
@@ -264,13 +272,7 @@ aip_fetched_e aip_hcv_renew(const aip_vault_t *vault, aip_vault_token_t *token,
                    .token = token->text,
                    .body = json_object(),
                    .stop = stop};
-    json_t *answer = NULL;
-    aip_fetched_e outcome = ask(&call, &answer, pool, error);
-    if (outcome == AIP_FETCHED_OK) {
-        outcome = read_auth(vault, answer, token, pool, error);
-        json_decref(answer);
-    }
-    return outcome;
+    return ask_token(&call, token, pool, error);
 }
 
 aip_fetched_e aip_hcv_secret_id(const aip_vault_t *vault, const char **secret_id,

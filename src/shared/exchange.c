@@ -2,15 +2,14 @@
 /* AIBalancerShared redis: one thread in each child exchanges usage and latency of targets with
  * other machines. A shared word says when the next exchange is due; whoever moves it on does it, so
  * that one child at a time talks to Redis and none has to be chosen. Requests never wait for it. */
+#include "background.h"
+
 #include "aip/router.h"
 #include "aip/share.h"
 #include "aip/state.h"
 
 #include <apr_strings.h>
-#include <apr_thread_cond.h>
-#include <apr_thread_proc.h>
 #include <http_log.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
@@ -32,10 +31,6 @@ typedef struct group_t {
 static struct {
     apr_pool_t *pool;
     group_t *first;
-    apr_thread_t *thread;
-    apr_thread_mutex_t *mutex;
-    apr_thread_cond_t *wake;
-    bool stop;
 } exchange;
 
 static bool same(const char *a, const char *b)
@@ -122,24 +117,13 @@ static bool exchange_all(apr_pool_t *pool)
     return up;
 }
 
-static bool stopped(apr_interval_time_t wait)
-{
-    apr_thread_mutex_lock(exchange.mutex);
-    if (!exchange.stop) {
-        apr_thread_cond_timedwait(exchange.wake, exchange.mutex, wait);
-    }
-    bool stop = exchange.stop;
-    apr_thread_mutex_unlock(exchange.mutex);
-    return stop;
-}
-
-static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
+static void run(aip_background_t *self, void *data)
 {
     _Atomic(apr_int64_t) *next = &aip_shared_words()->exchange_due;
     apr_pool_t *pool;
-    (void)thread, (void)data;
+    (void)data;
     apr_pool_create(&pool, exchange.pool);
-    while (!stopped(NAP)) {
+    while (aip_background_wait(self, NAP)) {
         apr_time_t now = apr_time_now();
         apr_int64_t due = atomic_load(next);
         if (now < due || !atomic_compare_exchange_strong(next, &due, now + EVERY)) {
@@ -150,41 +134,11 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
         }
         apr_pool_clear(pool);
     }
-    return NULL;
-}
-
-static apr_status_t stop(void *data)
-{
-    apr_status_t rv;
-    (void)data;
-    apr_thread_mutex_lock(exchange.mutex);
-    exchange.stop = true;
-    apr_thread_cond_signal(exchange.wake);
-    apr_thread_mutex_unlock(exchange.mutex);
-    apr_thread_join(&rv, exchange.thread);
-    return APR_SUCCESS;
-}
-
-static apr_status_t start(apr_pool_t *pool)
-{
-    sigset_t all, before;
-    apr_status_t rv = apr_thread_mutex_create(&exchange.mutex, APR_THREAD_MUTEX_DEFAULT, pool);
-    rv = rv ? rv : apr_thread_cond_create(&exchange.wake, pool);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    sigfillset(&all); /* httpd's own threads take the signals */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rv = apr_thread_create(&exchange.thread, NULL, run, NULL, pool);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rv == APR_SUCCESS) {
-        apr_pool_pre_cleanup_register(pool, NULL, stop);
-    }
-    return rv;
 }
 
 void aip_exchange_init(apr_pool_t *pchild, server_rec *s)
 {
+    aip_background_t *background;
     memset(&exchange, 0, sizeof exchange);
     apr_status_t rv = aip_pool_create_locked(&exchange.pool, pchild);
     for (int i = 0; rv == APR_SUCCESS && i < aip_registry->gateways->nelts; i++) {
@@ -200,7 +154,7 @@ void aip_exchange_init(apr_pool_t *pchild, server_rec *s)
                              group->targets->nelts, exchange.pool);
     }
     if (rv == APR_SUCCESS && exchange.first) {
-        rv = start(exchange.pool);
+        rv = aip_background_start(&background, run, NULL, exchange.pool);
     }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
