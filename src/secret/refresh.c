@@ -45,12 +45,12 @@ tell(const aip_source_t *source, aip_log_level_e level, apr_pool_t *pool, const 
 static void take_value(const aip_source_t *source, aip_secret_slot_t *slot,
                        const aip_fetched_t *fetched, apr_pool_t *pool)
 {
-    const unsigned char *key = source->store->key;
+    const unsigned char *key = source->store->key, *id = source->store->ids[source->slot];
     apr_time_t now = apr_time_now();
     apr_uint64_t turn;
-    const char *before = aip_slot_get(slot, key, &turn, pool);
+    const char *before = aip_slot_get(slot, id, key, &turn, pool);
     bool same = before && strcmp(before, fetched->value) == 0;
-    if (!same && aip_slot_put(slot, key, fetched->value) != APR_SUCCESS) {
+    if (!same && aip_slot_put(slot, id, key, fetched->value) != APR_SUCCESS) {
         tell(source, AIP_LOG_ERR, pool,
              "AIP0203: %s: cannot be kept: it is too long, or there is "
              "no AES-256-GCM",
@@ -161,6 +161,9 @@ static void refresh(const aip_source_t *source, aip_secret_slot_t *slot, apr_arr
 {
     apr_int64_t lease;
     const char *error;
+    if (memcmp(slot->id, source->store->ids[source->slot], AIP_SECRET_ID) != 0) {
+        return; /* another one's: this child is of an old generation */
+    }
     if (apr_time_now() < atomic_load(&slot->due) || !take(slot, source->patience, &lease)) {
         return;
     }
@@ -204,7 +207,7 @@ const char *aip_secrets_get(const aip_secrets_t *store, int slot, apr_uint64_t *
     if (!s || apr_time_now() >= atomic_load(&s->usable)) {
         return NULL;
     }
-    return aip_slot_get(s, store->key, turn ? turn : &unused, pool);
+    return aip_slot_get(s, store->ids[slot], store->key, turn ? turn : &unused, pool);
 }
 
 const char *aip_secrets_need(aip_secrets_t *store, int i, apr_uint64_t bad_turn, apr_uint64_t *turn,

@@ -229,7 +229,8 @@ static const char *canonical_headers(const aip_sigv4_request_t *request, const a
     size_t n = 0;
 
     for (; n < request->n_headers; n++) {
-        fields[n] = (aip_sigv4_field_t){lower(request->headers[n][0], pool), request->headers[n][1], n};
+        fields[n] =
+            (aip_sigv4_field_t){lower(request->headers[n][0], pool), request->headers[n][1], n};
     }
     fields[n++] = (aip_sigv4_field_t){"host", request->host, 0};
     fields[n++] = (aip_sigv4_field_t){"x-amz-date", stages->amz_date, 0};
@@ -261,10 +262,11 @@ apr_status_t aip_sigv4_stages(const aip_sigv4_request_t *request, const aip_aws_
     }
     stages->body_sha256 = hex(&body, pool);
     headers = canonical_headers(request, keys, stages, pool, &stages->signed_headers);
-    stages->canonical_request = apr_pstrcat(
-        pool, request->method, "\n", aip_sigv4_canonical_path(request->path, flags_of(request), pool),
-        "\n", aip_sigv4_canonical_query(request->query, pool), "\n", headers, "\n",
-        stages->signed_headers, "\n", stages->body_sha256, NULL);
+    stages->canonical_request =
+        apr_pstrcat(pool, request->method, "\n",
+                    aip_sigv4_canonical_path(request->path, flags_of(request), pool), "\n",
+                    aip_sigv4_canonical_query(request->query, pool), "\n", headers, "\n",
+                    stages->signed_headers, "\n", stages->body_sha256, NULL);
     if (!sha256(stages->canonical_request, strlen(stages->canonical_request), &whole)) {
         return APR_EGENERAL;
     }

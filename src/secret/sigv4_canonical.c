@@ -202,7 +202,7 @@ static const char *trimmed(const char *value, apr_pool_t *pool)
 }
 
 const char *aip_sigv4_canonical_headers(aip_sigv4_field_t *fields, size_t n, apr_pool_t *pool,
-                                    const char **names)
+                                        const char **names)
 {
     apr_array_header_t *lines = apr_array_make(pool, (int)n * 4, sizeof(const char *));
     apr_array_header_t *list = apr_array_make(pool, (int)n, sizeof(const char *));

@@ -26,6 +26,6 @@ typedef struct aip_sigv4_field_t {
  * @return lines "name:value\n"; values of the same name joined by ','
  */
 const char *aip_sigv4_canonical_headers(aip_sigv4_field_t *fields, size_t n, apr_pool_t *pool,
-                                    const char **names);
+                                        const char **names);
 
 #endif

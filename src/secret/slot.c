@@ -29,15 +29,17 @@ static const EVP_CIPHER *cipher(void)
 #endif
 }
 
-/* The turn is authenticated too: an old value cannot be put back. */
-static bool seal(aip_sealed_t *sealed, const unsigned char *key, apr_uint64_t turn,
-                 const char *value, size_t len)
+/* Whose value it is and its turn are authenticated too: neither an old value nor another secret's
+ * can stand in its place. */
+static bool seal(aip_sealed_t *sealed, const unsigned char *id, const unsigned char *key,
+                 apr_uint64_t turn, const char *value, size_t len)
 {
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int n = 0, rest = 0;
     bool ok =
         ctx && RAND_bytes(sealed->nonce, sizeof sealed->nonce) == 1 &&
         EVP_EncryptInit_ex(ctx, cipher(), NULL, key, sealed->nonce) == 1 &&
+        EVP_EncryptUpdate(ctx, NULL, &n, id, AIP_SECRET_ID) == 1 &&
         EVP_EncryptUpdate(ctx, NULL, &n, (const unsigned char *)&turn, sizeof turn) == 1 &&
         EVP_EncryptUpdate(ctx, sealed->text, &n, (const unsigned char *)value, (int)len) == 1 &&
         EVP_EncryptFinal_ex(ctx, sealed->text + n, &rest) == 1 &&
@@ -47,14 +49,15 @@ static bool seal(aip_sealed_t *sealed, const unsigned char *key, apr_uint64_t tu
     return ok;
 }
 
-static bool unseal(const aip_sealed_t *sealed, const unsigned char *key, apr_uint64_t turn,
-                   char *value, size_t len)
+static bool unseal(const aip_sealed_t *sealed, const unsigned char *id, const unsigned char *key,
+                   apr_uint64_t turn, char *value, size_t len)
 {
     unsigned char tag[sizeof sealed->tag];
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int n = 0, rest = 0;
     memcpy(tag, sealed->tag, sizeof tag);
     bool ok = ctx && EVP_DecryptInit_ex(ctx, cipher(), NULL, key, sealed->nonce) == 1 &&
+              EVP_DecryptUpdate(ctx, NULL, &n, id, AIP_SECRET_ID) == 1 &&
               EVP_DecryptUpdate(ctx, NULL, &n, (const unsigned char *)&turn, sizeof turn) == 1 &&
               EVP_DecryptUpdate(ctx, (unsigned char *)value, &n, sealed->text, (int)len) == 1 &&
               EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, sizeof tag, tag) == 1 &&
@@ -69,19 +72,21 @@ apr_size_t aip_secret_slot_size(void)
     return (sizeof(aip_secret_slot_t) + 63) & ~(apr_size_t)63;
 }
 
-apr_status_t aip_slot_put(aip_secret_slot_t *slot, const unsigned char *key, const char *value)
+apr_status_t aip_slot_put(aip_secret_slot_t *slot, const unsigned char *id,
+                          const unsigned char *key, const char *value)
 {
     apr_uint64_t turn = atomic_load(&slot->turn) + 1;
     size_t len = strlen(value);
-    if (len > AIP_SECRET_MAX || !seal(&slot->sealed[turn & 1], key, turn, value, len)) {
+    if (len > AIP_SECRET_MAX || memcmp(slot->id, id, AIP_SECRET_ID) != 0 ||
+        !seal(&slot->sealed[turn & 1], id, key, turn, value, len)) {
         return APR_EGENERAL;
     }
     atomic_store(&slot->turn, turn);
     return APR_SUCCESS;
 }
 
-const char *aip_slot_get(aip_secret_slot_t *slot, const unsigned char *key, apr_uint64_t *turn,
-                         apr_pool_t *pool)
+const char *aip_slot_get(aip_secret_slot_t *slot, const unsigned char *id, const unsigned char *key,
+                         apr_uint64_t *turn, apr_pool_t *pool)
 {
     for (int i = 0; i < TRIES; i++) {
         apr_uint64_t now = atomic_load(&slot->turn);
@@ -91,7 +96,7 @@ const char *aip_slot_get(aip_secret_slot_t *slot, const unsigned char *key, apr_
             return NULL;
         }
         char *value = len <= AIP_SECRET_MAX ? apr_palloc(pool, len + 1) : NULL;
-        if (value && unseal(sealed, key, now, value, len)) {
+        if (value && unseal(sealed, id, key, now, value, len)) {
             *turn = now;
             return value;
         }

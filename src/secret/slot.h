@@ -3,7 +3,8 @@
 #define AIP_SRC_SECRET_SLOT_H
 /* Private to src/secret: the memory of one secret, shared by all processes. Readers take no lock:
  * a value is written beside the one before it, then `turn` moves on. The seal (AES-256-GCM) also
- * tells a reader that it was overtaken twice. */
+ * tells a reader that it was overtaken twice, and that the slot is another secret's by now: a child
+ * of an old generation may outlive two restarts. */
 
 #include "aip/secret.h"
 
@@ -24,6 +25,7 @@ typedef enum aip_slot_state_e {
 } aip_slot_state_e;
 
 struct aip_secret_slot_t {
+    unsigned char id[AIP_SECRET_ID]; /**< whose slot it is: another one's after two restarts */
     _Atomic(apr_uint64_t) turn;   /**< 0: there never was a value; its last bit: which one counts */
     _Atomic(apr_int64_t) usable;  /**< until when the value may be used; all times are absolute */
     _Atomic(apr_int64_t) due;     /**< when it is to be fetched */
@@ -36,11 +38,12 @@ struct aip_secret_slot_t {
     aip_sealed_t sealed[2];
 };
 
-/** Writes a value. One writer at a time. */
-apr_status_t aip_slot_put(aip_secret_slot_t *slot, const unsigned char *key, const char *value);
+/** Writes a value of the secret `id`. One writer at a time. Errors: too long, or not its slot. */
+apr_status_t aip_slot_put(aip_secret_slot_t *slot, const unsigned char *id,
+                          const unsigned char *key, const char *value);
 
 /** Reads it, whether it may still be used or not; NULL: there is none. */
-const char *aip_slot_get(aip_secret_slot_t *slot, const unsigned char *key, apr_uint64_t *turn,
-                         apr_pool_t *pool);
+const char *aip_slot_get(aip_secret_slot_t *slot, const unsigned char *id, const unsigned char *key,
+                         apr_uint64_t *turn, apr_pool_t *pool);
 
 #endif

@@ -71,10 +71,13 @@ void aip_secrets_digest(const aip_secrets_t *store, int i, unsigned char digest[
 
 void aip_secrets_attach(aip_secrets_t *store, int i, aip_secret_slot_t *slot)
 {
+    apr_size_t n = (apr_size_t)store->sources->nelts;
     if (!store->slots) {
-        store->slots =
-            apr_pcalloc(store->pool, (apr_size_t)store->sources->nelts * sizeof *store->slots);
+        store->slots = apr_pcalloc(store->pool, n * sizeof *store->slots);
+        store->ids = apr_pcalloc(store->pool, n * sizeof *store->ids);
     }
+    aip_secrets_digest(store, i, store->ids[i]);
+    memcpy(slot->id, store->ids[i], sizeof slot->id);
     store->slots[i] = slot;
 }
 

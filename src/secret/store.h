@@ -9,9 +9,10 @@
 
 struct aip_secrets_t {
     apr_pool_t *pool;
-    apr_array_header_t *sources; /**< aip_source_t *, by slot */
-    aip_secret_slot_t **slots;   /**< NULL until attached */
-    apr_hash_t *texts;           /**< address of a text -> template_t */
+    apr_array_header_t *sources;         /**< aip_source_t *, by slot */
+    aip_secret_slot_t **slots;           /**< NULL until attached */
+    unsigned char (*ids)[AIP_SECRET_ID]; /**< by slot */
+    apr_hash_t *texts;                   /**< address of a text -> template_t */
     const unsigned char *key;
     const volatile apr_uint32_t *stop;
     aip_log_t log;

@@ -19,6 +19,7 @@ Suite *secret_store_suite(void);
 
 #define SECRET "s3cr3t-value"
 
+static unsigned char id[AIP_SECRET_ID];
 static unsigned char key[32] = "0123456789abcdef0123456789abcde";
 
 /* What the source says next, and how often it was asked; shared with child processes. */
@@ -78,6 +79,7 @@ static void open_store(apr_interval_time_t ttl, apr_interval_time_t resurrect)
     ck_assert_int_eq(aip_secrets_add(store, &source), 0);
     ck_assert_int_eq(aip_secrets_add(store, &source), 0); /* the same id is the same secret */
     aip_secrets_attach(store, 0, slot);
+    aip_secrets_digest(store, 0, id);
     aip_secrets_ready(store, key, (aip_log_t){note, NULL});
 }
 
@@ -330,7 +332,7 @@ START_TEST(readers_and_a_writer)
     memset(a, 'a', sizeof a);
     memset(b, 'b', sizeof b);
     a[sizeof a - 1] = b[sizeof b - 1] = '\0';
-    ck_assert_int_eq(aip_slot_put(slot, key, a), APR_SUCCESS);
+    ck_assert_int_eq(aip_slot_put(slot, id, key, a), APR_SUCCESS);
     for (int i = 0; i < ROWS(children); i++) {
         children[i] = fork();
         if (children[i] == 0) {
@@ -339,7 +341,7 @@ START_TEST(readers_and_a_writer)
                 apr_pool_t *p;
                 apr_uint64_t turn;
                 apr_pool_create(&p, pool);
-                const char *value = aip_slot_get(slot, key, &turn, p);
+                const char *value = aip_slot_get(slot, id, key, &turn, p);
                 none += !value;
                 bad += value && strcmp(value, a) != 0 && strcmp(value, b) != 0;
                 apr_pool_destroy(p);
@@ -348,7 +350,7 @@ START_TEST(readers_and_a_writer)
         }
     }
     for (int n = 0; n < 20000; n++) {
-        ck_assert_int_eq(aip_slot_put(slot, key, n & 1 ? a : b), APR_SUCCESS);
+        ck_assert_int_eq(aip_slot_put(slot, id, key, n & 1 ? a : b), APR_SUCCESS);
     }
     for (int i = 0; i < ROWS(children); i++) {
         int status;
@@ -372,31 +374,49 @@ START_TEST(another_key_opens_nothing)
 {
     unsigned char other[32] = {1};
     apr_uint64_t turn;
-    ck_assert_int_eq(aip_slot_put(slot, key, SECRET), APR_SUCCESS);
-    ck_assert_ptr_null(aip_slot_get(slot, other, &turn, pool));
-    ck_assert_str_eq(aip_slot_get(slot, key, &turn, pool), SECRET);
+    ck_assert_int_eq(aip_slot_put(slot, id, key, SECRET), APR_SUCCESS);
+    ck_assert_ptr_null(aip_slot_get(slot, id, other, &turn, pool));
+    ck_assert_str_eq(aip_slot_get(slot, id, key, &turn, pool), SECRET);
+}
+END_TEST
+
+/* A child that outlived two restarts: its slot is another secret's by now. */
+START_TEST(a_slot_that_was_given_away)
+{
+    unsigned char other[AIP_SECRET_ID] = {2};
+    apr_uint64_t turn;
+    (void)aip_secrets_refresh(store, pool);
+    memset(slot, 0, aip_secret_slot_size());
+    memcpy(slot->id, other, sizeof other);
+    ck_assert_int_eq(aip_slot_put(slot, other, key, "another's"), APR_SUCCESS);
+    atomic_store(&slot->usable, APR_INT64_MAX);
+    ck_assert_ptr_null(get());
+    (void)aip_secrets_refresh(store, pool);
+    ck_assert_int_eq(script->asked, 1); /* nor does it write */
+    ck_assert_int_ne(aip_slot_put(slot, id, key, SECRET), APR_SUCCESS);
+    ck_assert_str_eq(aip_slot_get(slot, other, key, &turn, pool), "another's");
 }
 END_TEST
 
 START_TEST(spoilt_memory_is_no_value)
 {
     apr_uint64_t turn;
-    ck_assert_int_eq(aip_slot_put(slot, key, SECRET), APR_SUCCESS);
+    ck_assert_int_eq(aip_slot_put(slot, id, key, SECRET), APR_SUCCESS);
     unsigned char *bytes = slot->sealed[1].text;
     bytes[0] ^= 1;
-    ck_assert_ptr_null(aip_slot_get(slot, key, &turn, pool));
+    ck_assert_ptr_null(aip_slot_get(slot, id, key, &turn, pool));
     bytes[0] ^= 1;
     slot->sealed[1].len = AIP_SECRET_MAX + 1;
-    ck_assert_ptr_null(aip_slot_get(slot, key, &turn, pool));
+    ck_assert_ptr_null(aip_slot_get(slot, id, key, &turn, pool));
     slot->sealed[1].len = (apr_uint32_t)strlen(SECRET) - 1;
-    ck_assert_ptr_null(aip_slot_get(slot, key, &turn, pool));
+    ck_assert_ptr_null(aip_slot_get(slot, id, key, &turn, pool));
     slot->sealed[1].len = (apr_uint32_t)strlen(SECRET);
-    ck_assert_str_eq(aip_slot_get(slot, key, &turn, pool), SECRET);
+    ck_assert_str_eq(aip_slot_get(slot, id, key, &turn, pool), SECRET);
     /* an old value in the place of a new one */
-    ck_assert_int_eq(aip_slot_put(slot, key, "b"), APR_SUCCESS);
-    ck_assert_int_eq(aip_slot_put(slot, key, "c"), APR_SUCCESS);
+    ck_assert_int_eq(aip_slot_put(slot, id, key, "b"), APR_SUCCESS);
+    ck_assert_int_eq(aip_slot_put(slot, id, key, "c"), APR_SUCCESS);
     slot->sealed[1] = slot->sealed[0];
-    ck_assert_ptr_null(aip_slot_get(slot, key, &turn, pool));
+    ck_assert_ptr_null(aip_slot_get(slot, id, key, &turn, pool));
 }
 END_TEST
 
@@ -406,12 +426,12 @@ START_TEST(lengths)
     apr_uint64_t turn;
     memset(value, 'x', AIP_SECRET_MAX + 1);
     value[AIP_SECRET_MAX + 1] = '\0';
-    ck_assert_int_ne(aip_slot_put(slot, key, value), APR_SUCCESS);
+    ck_assert_int_ne(aip_slot_put(slot, id, key, value), APR_SUCCESS);
     value[AIP_SECRET_MAX] = '\0';
-    ck_assert_int_eq(aip_slot_put(slot, key, value), APR_SUCCESS);
-    ck_assert_str_eq(aip_slot_get(slot, key, &turn, pool), value);
-    ck_assert_int_eq(aip_slot_put(slot, key, ""), APR_SUCCESS);
-    ck_assert_str_eq(aip_slot_get(slot, key, &turn, pool), "");
+    ck_assert_int_eq(aip_slot_put(slot, id, key, value), APR_SUCCESS);
+    ck_assert_str_eq(aip_slot_get(slot, id, key, &turn, pool), value);
+    ck_assert_int_eq(aip_slot_put(slot, id, key, ""), APR_SUCCESS);
+    ck_assert_str_eq(aip_slot_get(slot, id, key, &turn, pool), "");
     free(value);
 }
 END_TEST
@@ -437,6 +457,7 @@ Suite *secret_store_suite(void)
     tcase_add_test(tcase, readers_and_a_writer);
     tcase_add_test(tcase, the_memory_does_not_hold_the_value);
     tcase_add_test(tcase, another_key_opens_nothing);
+    tcase_add_test(tcase, a_slot_that_was_given_away);
     tcase_add_test(tcase, spoilt_memory_is_no_value);
     tcase_add_test(tcase, lengths);
     suite_add_tcase(suite, tcase);
