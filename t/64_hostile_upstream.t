@@ -21,6 +21,8 @@ sub target {
         . "AIModelOptionsUpstreamUrl http://127.0.0.1:\${SPARE_2_PORT}/v1/chat/completions\n" . join('', map {"$_\n"} @lines) . "</AITarget>\n";
 }
 sub tls_target { return target(@_) =~ s{http://127.0.0.1:\$\{SPARE_2_PORT\}}{https://localhost:\${SPARE_3_PORT}}r =~ s/(?=<.AITarget)/SSLProxyCACertificateFile "\${TLS_DIR}\/ca.pem"\n/r }
+my @header = ('AIAuthHeaderName Authorization', 'AIAuthHeaderValue "Bearer sk-live-1234567890"');
+my @param = ('AIAuthParamName api_key', 'AIAuthParamValue "p \\"q\\"/r=s&t"');
 my $h = start_httpd(<<"CONF");
 Listen 127.0.0.1:\${SPARE_1_PORT}
 ${more}Protocols h2c http/1.1
@@ -33,6 +35,24 @@ ${\target('one')}</Location>
 AIProxy On
 AIBalancerReadTimeout 700
 ${\tls_target('two')}</Location>
+AIStatisticsLog statistics
+<Location ~ "^/echo-">
+AIProxy On
+</Location>
+<Location /echo-header>
+${\target('header', @header, 'AILoggingLogStatistics On', 'AILoggingLogPayloads On')}</Location>
+<Location /echo-query>
+${\target('query', 'AIAuthParamLocation query', @param)}</Location>
+<Location /echo-body>
+${\target('body', 'AIAuthParamLocation body', @param)}</Location>
+<Location /echo-own>
+${\target('own', 'AIAuthHeaderName Authorization', 'AIAuthHeaderValue "Bearer another-secret"', 'AIAuthAllowOverride On')}</Location>
+<Location /echo-short>
+${\target('short', 'AIAuthHeaderName X-Key', 'AIAuthHeaderValue k')}</Location>
+<Location /echo-two>
+AIBalancerAlgorithm priority
+AIBalancerFailoverCriteria error http_503
+${\target('first', @header, 'AIWeight 200')}${\target('second', 'AIAuthHeaderName Authorization', 'AIAuthHeaderValue "Bearer another-secret"')}</Location>
 CONF
 
 sub gateway { return client(port => port('SPARE_1')) }
@@ -155,6 +175,80 @@ if (have_http2()) {
         is(said($c->post('/u', chat('own'))), 'own', "HTTP/2, $name: the next request gets its own answer");
     }
 }
+
+# ---- a provider that repeats what it was sent ----
+# Places in which the secret may come back; @ stands for it, in the spelling of that place.
+my ($key, $odd) = ('sk-live-1234567890', 'p "q"/r=s&t');
+my %spelled = (key => [$key], odd => [$odd, 'p \\"q\\"/r=s&t', 'p%20%22q%22%2Fr%3Ds%26t']);
+my $error = sub { my ($said) = @_; return qq({"error":{"message":"bad key: $said","debug":["Authorization: Bearer $said","$said"]}}\n) };
+sub stars { my ($text, $secret) = @_; return $text =~ s/\Q$secret\E/'*' x length $secret/ger }
+my $pad = 'x' x 16_300; # so that the secret lies across the pieces in which a body is read
+for my $case (['header', 'key'], ['query', 'odd'], ['body', 'odd']) {
+    my ($path, $which) = @$case;
+    for my $secret (@{$spelled{$which}}) {
+        for my $status (400, 401, 404, 429, 500, 503) {
+            my $text = $error->($secret);
+            my $what = "$path, $secret, $status";
+            for my $framing ("Content-Length: " . length($text) . "\r\n\r\n$text", "Transfer-Encoding: chunked\r\n\r\n"
+                . join('', map { sprintf "%x\r\n%s\r\n", length, $_ } unpack('(a7)*', $text)) . "0\r\n\r\n") {
+                $wire->forget;
+                $wire->reply("HTTP/1.1 $status X\r\nContent-Type: application/json\r\nX-Sent: $secret\r\nWWW-Authenticate: Bearer realm=\"$secret\"\r\n$framing");
+                my $r = gateway()->post("/echo-$path", chat('x'));
+                is($r->{status}, $status, "$what: passed on");
+                is($r->{body}, stars($text, $secret), "$what: the body without the secret");
+                is($r->header('Content-Length'), length $text, "$what: its length");
+                is($r->header('X-Sent'), '*' x length $secret, "$what: a header without it");
+                is($r->header('WWW-Authenticate'), 'Bearer realm="' . '*' x length($secret) . '"', "$what: another");
+            }
+        }
+    }
+}
+for my $cut (0 .. length($key)) {
+    my $text = substr($pad . 'y' x 84, 0, 16_384 - 200 - $cut) . $key . 'z' x 40_000;
+    $wire->forget;
+    $wire->reply("HTTP/1.1 500 X\r\nContent-Length: " . length($text) . "\r\n\r\n" . substr($text, 0, 16_100), 0.01, substr $text, 16_100);
+    my $r = gateway()->post('/echo-header', chat('x'));
+    ok($r->{body} eq stars($text, $key), "across two pieces, $cut");
+}
+# the pieces of an error that goes on and on
+$wire->forget;
+$wire->reply("HTTP/1.1 500 X\r\n\r\n", map({ ($_, 0.25) } unpack('(a9)*', "begin $key " . 'z' x 60)), 'close');
+my $slow = client(port => port('SPARE_1'));
+my $r = $slow->post('/echo-header', chat('x'));
+is($r->{body}, 'begin ' . '*' x length($key) . ' ' . 'z' x 60, 'a slow error body');
+# a withheld answer that is the last word in the end; the first target's secret, and not the second's
+$wire->forget;
+$wire->reply("HTTP/1.1 503 X\r\nContent-Length: " . length($error->($key)) . "\r\nX-Sent: $key\r\n\r\n" . $error->($key));
+$wire->reply('', 'close');
+$r = gateway()->post('/echo-two', chat('x'));
+is($r->{status}, 503, 'a withheld error that is replayed');
+is($r->{body}, stars($error->($key), $key), 'without the secret');
+is($r->header('X-Sent'), '*' x length $key, 'nor in a header');
+# streams: an error before and after content, by name and by member
+my $delta = qq(data: {"object":"chat.completion.chunk","choices":[{"delta":{"content":"hi"}}]}\n\n);
+for my $event (qq(event: error\ndata: $key\n\n), qq(data: {"error":{"message":"$key"}}\n\n), qq(data: {"error": "$key"}\r\n\r\n)) {
+    for my $before ('', $delta) {
+        $wire->forget;
+        $wire->reply("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n$before$event", 'close');
+        $r = gateway()->post('/echo-header', chat('x', stream => \1));
+        is($r->{body}, stars("$before$event", $key), 'an error event: ' . json("$before$event"));
+    }
+}
+# what is no secret of the operator's: an answer that succeeds, a client's own credential, a short value
+$wire->forget;
+my $model_says = qq({"choices":[{"message":{"content":"$key"}}]});
+$wire->reply("${ok}Content-Length: " . length($model_says) . "\r\n\r\n$model_says");
+is(gateway()->post('/echo-header', chat('x'))->{body}, $model_says, 'the body of a success is not searched');
+for my $case (['own', $key, Authorization => "Bearer $key"], ['short', 'k']) {
+    my ($path, $secret, @headers) = @$case;
+    $wire->forget;
+    $wire->reply("HTTP/1.1 400 X\r\nX-Sent: $secret\r\nContent-Length: " . length($error->($secret)) . "\r\n\r\n" . $error->($secret));
+    $r = gateway()->post("/echo-$path", chat('x'), @headers);
+    is($r->{body}, $error->($secret), "$path: unchanged");
+    is($r->header('X-Sent'), $secret, "$path: and its header");
+}
 $h->stop;
+unlike($h->log, qr/\Q$key\E/, 'and the log has it neither');
+is(scalar(grep {/\Q$key\E/} split /\n/, slurp("$h->{dir}/statistics")), 1, 'nor has the statistics log, but for what the model said');
 is_deeply([$h->unexpected('AIP0021', 'AIP0022', 'AIP0025')], [], 'nothing unexpected in the log');
 finish();

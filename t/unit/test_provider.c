@@ -64,6 +64,27 @@ static const struct {
     {"http://[::1/x", NULL},
 };
 
+static const struct {
+    const char *text, *encoded, *requeried;
+} encodings[] = {
+    {"", "", ""},
+    {"aZ0-._~", "aZ0-._~", "aZ0-._~"},
+    {"2024-10-21 p", "2024-10-21%20p", "2024-10-21%20p"},
+    {"a%20b%zz", "a%2520b%25zz", "a%20b%zz"},
+    {"a&b=1#c;d", "a%26b%3D1%23c%3Bd", "a%26b=1%23c%3Bd"},
+    {"\r\n\t\x7f\x01", "%0D%0A%09%7F%01", "%0D%0A%09%7F%01"},
+    {"\xc3\xa4\xff", "%C3%A4%FF", "%C3%A4%FF"},
+    {"\"<>\\^`{|}", "%22%3C%3E%5C%5E%60%7B%7C%7D", "%22%3C%3E%5C%5E%60%7B%7C%7D"},
+    {"!$'()*+,=:@/?[]", "%21%24%27%28%29%2A%2B%2C%3D%3A%40%2F%3F%5B%5D", "!$'()*+,=:@/?%5B%5D"},
+};
+
+START_TEST(encodes)
+{
+    ck_assert_str_eq(aip_url_encode(encodings[_i].text, pool), encodings[_i].encoded);
+    ck_assert_str_eq(aip_url_requery(encodings[_i].text, pool), encodings[_i].requeried);
+}
+END_TEST
+
 START_TEST(parses_urls)
 {
     aip_url_t url;
