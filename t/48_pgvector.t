@@ -1,5 +1,6 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: Apache-2.0
+# mpm: all
 # The PostgreSQL store through httpd, with a PostgreSQL of its own that is spoilt, locked, stood still and stopped: the mirror
 # answers each request with the same distances, one warning tells of each change, and the store is healed without a restart.
 use strict;
@@ -14,6 +15,11 @@ my %description = (code => 'programming, source code, algorithms and debugging',
 my %prompt = (code => 'why does my python function raise an exception', food => 'how long do I boil potatoes for a soup',
     sea => 'which sails does a boat need in a storm');
 my $secret = 's3cret-of-gw';
+
+# Three children.
+my $children = mpm() eq 'prefork'
+    ? "StartServers 3\nMinSpareServers 3\nMaxSpareServers 3\nServerLimit 3\nMaxRequestWorkers 3\n"
+    : "StartServers 3\nServerLimit 9\nThreadsPerChild 16\nMaxRequestWorkers 48\nMinSpareThreads 1\nMaxSpareThreads 48\n";
 
 # /r asks PostgreSQL, /m says in process what is right.
 sub text {
@@ -38,13 +44,7 @@ CONF
     return <<"CONF";
 Listen 127.0.0.1:\${$opt{slot}_PORT}
 Protocols h2c http/1.1
-StartServers 3
-ServerLimit 9
-ThreadsPerChild 16
-MaxRequestWorkers 48
-MinSpareThreads 1
-MaxSpareThreads 48
-AIProxy On
+${children}AIProxy On
 <Location /r>
 ${common}AIVectordbStrategy pgvector
 AIVectordbPgvectorHost 127.0.0.1
@@ -124,8 +124,7 @@ delete $description{food};
 $description{sea} = 'boats, sailing and the sea';
 AIPTest::Setup::write_file("$h->{dir}/httpd.conf", slurp("$h->{dir}/httpd.conf") =~ s/cooking recipes, ingredients and meals/$description{sea}/gr
         =~ s/\bfood\b/sea/gr);
-my $kept = client(port => port($slot));
-right('before the restart', $kept);
+right('before the restart');
 kill 'USR1', $h->{pid};
 wait_until('the restart', sub { my $r = eval { ask('/r', $prompt{sea}) }; $r && $r->{status} == 200 && $r->json->{model} eq 'sea' });
 in_step(2);
