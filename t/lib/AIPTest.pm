@@ -33,7 +33,7 @@ our @EXPORT = (
     qw(client post get chat stream_events json from_json port url top_dir h2_client h2_post wait_until twice_and_h2),
     qw(mock_behave mock_reset mock_requests mock_count mock_connections mock_wait mock_close mock_port start_mock),
     qw(log_mark log_lines log_wait unexpected_tags finish statistics statistics_wait),
-    qw(pgsql start_pgsql stop_pgsql pg_proxy pg_certificates),
+    qw(pgsql start_pgsql stop_pgsql pg_proxy),
     qw(python redis start_redis stop_redis config_check start_httpd graceful httpd_generation mpm have_http2 run_command slurp)
 );
 
@@ -263,7 +263,6 @@ sub pg_proxy {
     unlink $log;
     my $pid = AIPTest::Setup::spawn($log, 'python3', '-Wignore', "$t/lib/pg_tls_proxy.py", '--listen', $port, '--server', $server, @options);
     push @cleanup, sub { kill 'TERM', $pid and waitpid $pid, 0 };
-    wait_until('the proxy', sub { -e $log && slurp($log) =~ /^ready$/m });
     return $pid;
 }
 

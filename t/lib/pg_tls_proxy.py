@@ -6,11 +6,12 @@
 #                   [--max-tls 1.1|1.2|1.3] [--client-ca FILE] [--answer S|N]
 #
 # --answer N is a server without TLS: a client that goes on in plaintext is served. One line for each
-# connection goes to the standard output: "tls VERSION", "plaintext" or "refused REASON".
+# connection goes to the standard error: "tls VERSION", "plaintext" or "refused REASON".
 import argparse
 import socket
 import ssl
 import struct
+import sys
 import threading
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -18,7 +19,7 @@ VERSIONS = {"1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2, "1.3":
 
 
 def say(*words):
-    print(*words, flush=True)
+    print(*words, file=sys.stderr, flush=True)
 
 
 def context_of(options):
@@ -99,7 +100,7 @@ def main():
     options = parser.parse_args()
     context = context_of(options) if options.answer == "S" else None
     listener = socket.create_server(("127.0.0.1", options.listen))
-    say("ready")
+    print("ready", flush=True)
     while True:
         client, _ = listener.accept()
         threading.Thread(target=serve, args=(client, options, context), daemon=True).start()

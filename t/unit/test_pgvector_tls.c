@@ -139,7 +139,7 @@ static void proxy_start(const identity_t *id, const char *max_tls, const char *a
     proxy_pid = fork();
     ck_assert_int_ge(proxy_pid, 0);
     if (proxy_pid == 0) {
-        if (!freopen(proxy_log, "w", stdout)) {
+        if (!freopen(proxy_log, "w", stdout) || dup2(1, 2) < 0) {
             _exit(126);
         }
         execlp("python3", "python3", "-Wignore", program, "--listen", apr_itoa(pg_test_pool, port),
