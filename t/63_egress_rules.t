@@ -87,12 +87,7 @@ accepted('a virtual host with its own', "AIEgressAllow h\n<VirtualHost *:80>\nAI
 accepted('that does not widen the others', "AIEgressAllow h\n<VirtualHost *:80>\nAIEgressAllow i\n</VirtualHost>\n${\target('https://h/')}");
 refused("pattern $_", "AIEgressAllow $_\n", 1, qr/AIEgressAllow '\Q$_\E'/) for qw(ftp://h https://h:0 https://u@h h:80 10.0.0.0/40 https://h/a/../b a/b);
 
-# ---- templates in URLs ----
-for my $url ('https://$(headers.x-host)/v1', 'https://h/$(query_params.p)', 'https://h/$(uri_captures.c)/x', 'https://h/$(x') {
-    my ($status, $said) = config_check(target("\"$url\""));
-    isnt($status, 0, "refused: $url");
-    like($said, qr/AIModelOptionsUpstreamUrl .*\$\(/, 'and says why');
-}
+# ---- templates where they have no place; t/68_templates.t has the others ----
 for my $text (target('https://h/') =~ s/^AIModelName m$/$&\nAIModelOptionsUpstreamPath "\/\$(headers.p)"/mr, embeddings('"https://h/$(headers.p)"')) {
     my ($status, $said) = config_check($text);
     isnt($status, 0, 'refused: a template elsewhere');

@@ -16,6 +16,8 @@ typedef struct aip_url_t {
     const char *authority; /**< for the Host header: the port only when it is not the scheme's */
     const char *path;      /**< begins with '/', no query */
     const char *query;     /**< without '?', or NULL */
+    const char *template; /**< the text with templates that a request fills in; the rest is a sample
+                             of it; NULL: none */
 } aip_url_t;
 
 /** Takes an absolute http or https URL apart; no user, no fragment, no white space or control

@@ -14,6 +14,7 @@
 /** One try of one target. */
 typedef struct aip_attempt_t {
     const aip_target_t *target;
+    const aip_endpoint_t *endpoint; /**< where it went */
     aip_outcome_e outcome;
     int status;               /**< the upstream's, 0: none came */
     apr_interval_time_t took; /**< until the outcome was known */
@@ -92,6 +93,7 @@ typedef struct aip_request_t {
     struct {
         int n;
         aip_attempt_t *attempts; /**< as many as there are candidates */
+        aip_error_t unsent;      /**< why the last target that was not asked was not */
     } upstream;
 
     aip_answered_t answered;

@@ -188,7 +188,7 @@ static json_t *tried(const aip_request_t *req)
     json_t *list = json_array();
     for (int i = 0; i < req->upstream.n; i++) {
         const aip_attempt_t *a = &req->upstream.attempts[i];
-        const aip_url_t *url = &a->target->endpoint->url;
+        const aip_url_t *url = a->endpoint ? &a->endpoint->url : &a->target->endpoint->url;
         json_array_append_new(
             list, json_pack("{s:s, s:s, s:s?, s:s, s:s, s:i, s:s, s:s, s:s, s:i, s:f}", "target",
                             a->target->name, "provider", a->target->provider_name, "model",

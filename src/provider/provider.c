@@ -3,6 +3,8 @@
  * while the configuration is read. Endpoints: the providers' own API references. */
 #include "aip/provider.h"
 
+#include "aip/template.h"
+
 #include "aip/cloud.h"
 #include "aip/identity.h"
 
@@ -259,9 +261,17 @@ apr_status_t aip_provider_url(const aip_provider_t *provider, const aip_target_f
     if (!text) {
         return APR_EGENERAL;
     }
-    if (aip_url_parse(text, url, pool, &reason) != APR_SUCCESS) {
+    const char *template = aip_template_in(text) ? text : NULL;
+    reason = template ? aip_template_error(text, pool) : NULL;
+    if (reason || aip_url_parse(template ? aip_template_sample(text, pool) : text, url, pool,
+                                &reason) != APR_SUCCESS) {
         return fail(error, apr_psprintf(pool, "AIModelOptionsUpstreamUrl '%s' %s",
                                         aip_url_shown(text, pool), reason));
+    }
+    url->template = template;
+    if (template && f->upstream_path) {
+        return fail(error, "AIModelOptionsUpstreamPath has no place beside a template in "
+                           "AIModelOptionsUpstreamUrl; write the path there");
     }
     return f->upstream_path ? set_path(url, f->upstream_path, pool, error) : APR_SUCCESS;
 }

@@ -73,7 +73,7 @@ static aip_outcome_e tls_outcome(const aip_request_t *req, const aip_target_t *t
 }
 
 /* One exchange on one connection. */
-static void exchange(aip_request_t *req, const aip_target_t *target,
+static void exchange(aip_request_t *req, const aip_target_t *target, const aip_endpoint_t *endpoint,
                      const aip_http1_request_t *request, aip_sink_state_t *state,
                      aip_http1_result_t *result, bool *reused)
 {
@@ -85,8 +85,7 @@ static void exchange(aip_request_t *req, const aip_target_t *target,
                                  .idle_until = &state->idle_until};
     aip_http1_sink_t sink = aip_sink_functions(state);
     *result = (aip_http1_result_t){0};
-    aip_backend_t *backend =
-        aip_backend_open(req->r, target->endpoint, req->deadline, &result->outcome);
+    aip_backend_t *backend = aip_backend_open(req->r, endpoint, req->deadline, &result->outcome);
     *reused = false;
     if (!backend) {
         return;
@@ -126,10 +125,10 @@ static void ask(aip_request_t *req, const aip_target_t *target, const aip_creden
         *result = (aip_http1_result_t){.outcome = AIP_OUTCOME_SECRET};
         return;
     }
-    exchange(req, target, &request, state, result, &reused);
+    exchange(req, target, credential->endpoint, &request, state, result, &reused);
     if (reused && result->written == 0 && result->received == 0 &&
         aip_outcome_criterion(result->outcome) == AIP_CRITERION_ERROR) {
-        exchange(req, target, &request, state, result, &reused);
+        exchange(req, target, credential->endpoint, &request, state, result, &reused);
     }
     aip_credential_wipe(&request.head);
 }
@@ -159,14 +158,14 @@ static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
     aip_attempt_t *entry = &req->upstream.attempts[req->upstream.n++];
     apr_time_t start = apr_time_now();
     aip_credential_t credential;
-    aip_error_t err;
     *result = (aip_http1_result_t){.outcome = AIP_OUTCOME_SECRET};
     aip_state_begin(target);
-    if (aip_credential_read(req, target, &credential, &err) == APR_SUCCESS) {
+    if (aip_credential_read(req, target, &credential, &req->upstream.unsent) == APR_SUCCESS) {
         ask_twice(req, target, &credential, state, result);
     }
     aip_state_end(target);
     *entry = (aip_attempt_t){.target = target,
+                             .endpoint = credential.endpoint,
                              .outcome = result->outcome,
                              .status = result->status,
                              .took = apr_time_now() - start};

@@ -152,7 +152,8 @@ apr_status_t aip_credential_read(const aip_request_t *req, const aip_target_t *t
                                  aip_credential_t *c, aip_error_t *err)
 {
     *c = (aip_credential_t){.fields = ""};
-    apr_status_t rv = read_header(req, target, c, err);
+    apr_status_t rv = aip_destination(req, target, &c->endpoint, err);
+    rv = rv ? rv : read_header(req, target, c, err);
     rv = rv ? rv : read_param(req, target, c, err);
     if (rv != APR_SUCCESS) {
         return rv;

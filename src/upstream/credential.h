@@ -8,6 +8,7 @@
 #include "aip/upstream.h"
 
 typedef struct aip_credential_t {
+    const aip_endpoint_t *endpoint;         /**< where the attempt goes */
     const char *fields;                     /**< header fields, each with its line end; "": none */
     const char *header_name, *header_value; /**< what they were made of; NULL: none */
     const char *param;                      /**< "name=value", encoded, for the query; NULL: none */
@@ -21,6 +22,11 @@ typedef struct aip_credential_t {
 /** Resolves it. Errors: 503, a secret has no value or one that cannot be used. */
 apr_status_t aip_credential_read(const aip_request_t *req, const aip_target_t *target,
                                  aip_credential_t *credential, aip_error_t *err);
+
+/** Where an attempt at the target goes. Errors: 400 and 403 of a URL that the request is to fill
+ * in. */
+apr_status_t aip_destination(const aip_request_t *req, const aip_target_t *target,
+                             const aip_endpoint_t **endpoint, aip_error_t *err);
 
 /** Whether a target that refuses it (401) may know a newer one. */
 bool aip_credential_renewable(const aip_target_t *target, const aip_credential_t *credential);

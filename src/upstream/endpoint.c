@@ -146,12 +146,22 @@ aip_endpoint_t *aip_endpoint_find(const char *name, const aip_url_t *url,
     return NULL;
 }
 
+/* Where a client may lead the gateway, with its credential, is for the operator to say. */
+static const char *needs_allow(const aip_egress_t *egress)
+{
+    return egress->allow && egress->allow->nelts
+               ? NULL
+               : "AIModelOptionsUpstreamUrl holds a template: name the hosts that a client may "
+                 "choose, for instance 'AIEgressAllow https://*.example.com'";
+}
+
 /* @return NULL or an error */
 static const char *prepare(aip_endpoint_t *e, apr_pool_t *pconf)
 {
     e->egress = e->egress ? e->egress : aip_egress_of(e->server);
     e->proxied = aip_egress_proxied(e->egress, e->url.host);
-    const char *error = aip_egress_denied(e->egress, &e->url, pconf);
+    const char *error =
+        e->url.template ? needs_allow(e->egress) : aip_egress_denied(e->egress, &e->url, pconf);
     return !error && e->url.tls ? make_section(e, pconf) : error;
 }
 
@@ -188,6 +198,11 @@ static apr_status_t define(aip_endpoint_t *endpoint, apr_pool_t *pconf)
     s->ttl = IDLE_TTL;
     s->keepalive = 1;
     s->keepalive_set = 1;
+    if (endpoint->url.template) { /* each connection may go somewhere else */
+        s->is_address_reusable = 0;
+        s->disablereuse = 1;
+        s->disablereuse_set = 1;
+    }
 #if AP_MODULE_MAGIC_AT_LEAST(20120211, 130)
     s->address_ttl = ADDRESS_TTL;
     s->address_ttl_set = 1;

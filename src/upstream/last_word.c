@@ -38,16 +38,16 @@ static int out_of_time(const aip_request_t *req, aip_error_t *err)
     return DECLINED;
 }
 
-static int no_secret(const aip_request_t *req, const aip_target_t *target, aip_error_t *err)
+/* No target was asked last: its credential has no value, or the request did not say where to go. */
+static int not_asked(const aip_request_t *req, const aip_target_t *target, aip_error_t *err)
 {
-    aip_error_set(err, req->r->pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error",
-                  "secret_unavailable", NULL,
-                  "a credential that this request needs cannot be read at the moment");
-    ap_log_rerror(
-        APLOG_MARK, APLOG_ERR, 0, req->r,
-        "AIP0209: target %s was not asked: a secret of its credential has no value that can be "
-        "used",
-        target->name);
+    *err = req->upstream.unsent;
+    if (err->status == HTTP_SERVICE_UNAVAILABLE) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
+                      "AIP0209: target %s was not asked: a secret of its credential has no value "
+                      "that can be used",
+                      target->name);
+    }
     return DECLINED;
 }
 
@@ -57,7 +57,7 @@ static int no_answer(const aip_request_t *req, const aip_sink_state_t *state,
 {
     const aip_attempt_t *last = &req->upstream.attempts[req->upstream.n - 1];
     if (last->outcome == AIP_OUTCOME_SECRET) {
-        return no_secret(req, last->target, err);
+        return not_asked(req, last->target, err);
     }
     bool timeout = aip_outcome_criterion(last->outcome) == AIP_CRITERION_TIMEOUT ||
                    last->outcome == AIP_OUTCOME_TOTAL_TIMEOUT;
@@ -69,7 +69,7 @@ static int no_answer(const aip_request_t *req, const aip_sink_state_t *state,
                   aip_outcome_name(last->outcome));
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, req->r,
                   "AIP0021: no target answered after %d attempts; the last, %s at %s: %s%s",
-                  req->upstream.n, last->target->name, last->target->endpoint->url.origin,
+                  req->upstream.n, last->target->name, last->endpoint->url.origin,
                   aip_outcome_name(last->outcome),
                   sent ? " (the request had been sent: only the criterion non_idempotent would try "
                          "another target)"

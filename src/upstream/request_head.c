@@ -25,7 +25,7 @@ static const char *query_of(const aip_request_t *req, const aip_target_t *target
 {
     apr_pool_t *pool = req->r->pool;
     const aip_target_fields_t *f = &target->f;
-    const char *query = target->endpoint->url.query, *raw;
+    const char *query = credential->endpoint->url.query, *raw;
     if (target->provider->api_version && !(query && ap_strstr_c(query, "api-version="))) {
         raw = aip_client_param(req, "api-version");
         query = join_query(query, "api-version",
@@ -50,7 +50,7 @@ static const char *sign(const aip_request_t *req, const aip_target_t *target,
                         const aip_credential_t *credential, const char *query, aip_span_t body,
                         const char *fields)
 {
-    const aip_url_t *url = &target->endpoint->url;
+    const aip_url_t *url = &credential->endpoint->url;
     static const char *const headers[][2] = {{"Content-Type", "application/json"}};
     aip_sigv4_request_t request = {.method = "POST",
                                    .headers = headers,
@@ -77,7 +77,7 @@ aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target
                             const aip_credential_t *credential, aip_span_t body)
 {
     const request_rec *r = req->r;
-    const aip_url_t *url = &target->endpoint->url;
+    const aip_url_t *url = &credential->endpoint->url;
     const char *query = query_of(req, target, credential), *fields = credential->fields;
     for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
         if (!credential->header_name || strcasecmp(forwarded[i], credential->header_name) != 0) {
