@@ -496,6 +496,7 @@ Suite *provider_suite(void)
     tcase_add_loop_test(tcase, checks_targets, 0, sizeof targets / sizeof *targets);
     tcase_add_test(tcase, header_names);
     tcase_add_test(tcase, header_values);
+    tcase_add_loop_test(tcase, encodes, 0, ROWS(encodings));
     suite_add_tcase(suite, tcase);
     return suite;
 }
