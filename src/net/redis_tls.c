@@ -124,13 +124,13 @@ static int no_passphrase(char *buf, int size, int writing, void *data)
 
 static const char *file_fault(const char *what, const char *path, apr_pool_t *pool)
 {
-    const char *reason = aip_redis_tls_reason();
-    /* A missing file is an error of the system, for which there are no words of OpenSSL's. */
+    /* The first error is the cause. A missing file is one of the system's, for which OpenSSL has no
+     * words. */
     unsigned long first = ERR_peek_error();
+    const char *reason = ERR_GET_LIB(first) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(first))
+                         : first                           ? ERR_reason_error_string(first)
+                                                           : NULL;
 
-    if (ERR_GET_LIB(first) == ERR_LIB_SYS) {
-        reason = strerror(ERR_GET_REASON(first));
-    }
     return apr_psprintf(pool, "%s %s: %s", what, path, reason ? reason : "cannot be used");
 }
 

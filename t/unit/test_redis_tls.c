@@ -52,7 +52,8 @@ static const struct {
     {"another authority", "stranger", "", "no", "127.0.0.1", NULL, "ca.pem", NULL, 0, false,
      "certificate verify failed: unable to get local issuer certificate"},
     {"not in the system's bundle", "good", "", "no", "127.0.0.1", NULL, NULL, NULL, 0, false,
-     "certificate verify failed: unable to get local issuer certificate"},
+     "certificate verify failed: self-signed certificate in|certificate verify failed: self signed "
+     "certificate in"},
     {"unverified: itself", "self", "", "no", "127.0.0.1", NULL, NULL, NULL, 0, true, NULL},
     {"unverified: expired", "expired", "", "no", "127.0.0.1", NULL, NULL, NULL, 0, true, NULL},
     {"unverified: authority", "stranger", "", "no", "127.0.0.1", NULL, "ca.pem", NULL, 0, true,
@@ -129,6 +130,9 @@ START_TEST(every_row)
                           redis_err.message);
             redis_assert_equal_stores(db, &refs, refs.vectors);
         }
+    }
+    for (int i = 0; i < 100 && redis_connections() > (rows[_i].words ? 0 : 1); i++) {
+        usleep(10000); /* the server notices a closed connection in its own time */
     }
     ck_assert_int_eq(redis_connections(), rows[_i].words ? 0 : 1);
 }
@@ -233,7 +237,8 @@ static const struct {
     {"not-there.pem", NULL, "not-there.pem: No such file or directory"},
     {"ca.key", NULL, "the CA file "}, /* a PEM file without a certificate */
     {"ca.pem", "not-there.pem", "not-there.pem: No such file or directory"},
-    {"ca.pem", "machine.pem", "machine.pem: no start line"}, /* no key in it */
+    {"ca.pem", "machine.pem",
+     "the client certificate's key (in the same file, not encrypted) "}, /* none in it */
     {"ca.pem", "client-mismatch.pem", "client-mismatch.pem: key values mismatch"},
     {"ca.pem", "client-encrypted.pem", "not encrypted"},
     {"ca.pem", "machine.key", "the client certificate "},
