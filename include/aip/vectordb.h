@@ -64,13 +64,23 @@ typedef struct aip_redis_conf_t {
     int pool_size;                                   /**< idle connections kept per process */
     int backlog; /**< -1: unlimited; else at most pool_size + backlog connections at once, more fail
                     at once */
-    bool ssl, ssl_verify;
-    const char *server_name; /**< SNI and name to verify; NULL: host */
+    bool ssl, ssl_verify;    /**< verified are the chain and the name, or neither */
+    const char *server_name; /**< SNI (unless an IP address) and name to verify; NULL: host */
+    const char *ca_file;     /**< PEM, trusted instead of the system's bundle; NULL: that bundle */
+    const char *client_cert; /**< PEM: certificate, chain and key (not encrypted); NULL: none */
+    int min_tls;             /**< lowest protocol: 12, 13; 0: 12 */
     bool proxied;            /**< behind a proxy: no SELECT, no multi-connection assumptions */
 } aip_redis_conf_t;
 
 /** Whether TLS to Redis is compiled in (hiredis_ssl). */
 bool aip_redis_has_tls(void);
+
+/**
+ * What is wrong with the files that `conf` names for TLS (ca_file, client_cert), as a sentence that
+ * names the file and shows nothing of it; NULL: nothing. For the check of a configuration: later,
+ * each process reads the files itself when it makes its store, as the user that it has become.
+ */
+const char *aip_redis_tls_check(const aip_redis_conf_t *conf, apr_pool_t *pool);
 
 /**
  * The Redis store (RediSearch FT.*, RESP2). Makes no connection. Everything is released when `pool`

@@ -147,6 +147,9 @@ aip_redis_conf_t *aip_redis_conf_of(const aip_location_fields_t *f, apr_pool_t *
         .ssl = f->vectordb_redis_ssl,
         .ssl_verify = f->vectordb_redis_ssl_verify,
         .server_name = f->vectordb_redis_server_name,
+        .ca_file = f->egress_ca_file,
+        .client_cert = f->egress_client_cert,
+        .min_tls = 12 + f->egress_min_tls,
         .proxied = f->vectordb_redis_connection_is_proxied,
     };
     return redis;

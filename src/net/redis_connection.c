@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One connection to Redis: made ready (TLS, AUTH, SELECT), used within the configured time, and
  * judged when it fails; and what the server's error replies mean. Stateless, called by the pool in
- * redis_pool.c and by the vector store. Works with hiredis 0.14 and 1.x; TLS needs hiredis_ssl
- * (1.x). */
+ * redis_pool.c and by the vector store. Works with hiredis 0.14 and 1.x. A plain connection blocks
+ * within the time-outs of its socket; one with TLS (redis_tls.c) does not block and is waited for.
+ */
 
 #include "redis_connection.h"
 
@@ -13,15 +14,12 @@
 #include <apr_strings.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#ifdef HAVE_HIREDIS_SSL
-#include <hiredis/hiredis_ssl.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
-#endif
+
+#include "redis_tls.h"
 
 /* Answers are about a hundred bytes per reference: whoever sends this much is no Redis of ours. */
 #define REPLY_MAX_BYTES ((size_t)64 << 20)
@@ -29,48 +27,35 @@
 #define FAIL(err, pool, status, code, ...)                                                         \
     aip_error_set(err, pool, status, "gateway_error", code, NULL, __VA_ARGS__)
 
-bool aip_redis_has_tls(void)
-{
-#ifdef HAVE_HIREDIS_SSL
-    return true;
-#else
-    return false;
-#endif
-}
-
-#ifdef HAVE_HIREDIS_SSL
-static apr_status_t free_tls(void *tls)
-{
-    SSL_CTX_free(tls);
-    return APR_SUCCESS;
-}
-
-static SSL_CTX *tls_create(const aip_redis_conf_t *conf, apr_pool_t *pool)
-{
-    SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
-
-    if (tls) {
-        SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
-        SSL_CTX_set_default_verify_paths(tls);
-        SSL_CTX_set_verify(tls, conf->ssl_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-        apr_pool_cleanup_register(pool, tls, free_tls, apr_pool_cleanup_null);
-    }
-    return tls;
-}
-#endif
-
 aip_redis_endpoint_t *aip_redis_endpoint_create(const aip_redis_conf_t *conf, apr_pool_t *pool)
 {
     aip_redis_endpoint_t *endpoint = apr_pcalloc(pool, sizeof(*endpoint));
 
     endpoint->conf = *conf;
-#ifdef HAVE_HIREDIS_SSL
-    endpoint->tls = conf->ssl ? tls_create(conf, pool) : NULL;
-#endif
+    endpoint->tls = conf->ssl ? aip_redis_tls_create(conf, pool) : NULL;
     return endpoint;
 }
 
 /* ---- Exchanges ---- */
+
+static bool is_blocking(const redisContext *c)
+{
+    return c->flags & REDIS_BLOCK;
+}
+
+/** Before each call of hiredis whose failure is going to be judged. */
+static void forget_errors(const redisContext *c)
+{
+    errno = 0;
+    if (!is_blocking(c)) {
+        aip_redis_tls_forget();
+    }
+}
+
+static apr_time_t deadline_of(int timeout_ms)
+{
+    return timeout_ms > 0 ? apr_time_now() + apr_time_from_msec(timeout_ms) : 0;
+}
 
 static void set_socket_timeout(const redisContext *c, int option, apr_interval_time_t timeout)
 {
@@ -110,7 +95,7 @@ static aip_redis_outcome_e judge(const redisContext *c, int error)
 static aip_redis_outcome_e send_commands(redisContext *c, const aip_redis_command_t *commands,
                                          int n, int timeout_ms)
 {
-    apr_time_t deadline = apr_time_now() + apr_time_from_msec(timeout_ms);
+    apr_time_t deadline = deadline_of(timeout_ms);
     int done = 0;
 
     for (int i = 0; i < n; i++) {
@@ -120,21 +105,37 @@ static aip_redis_outcome_e send_commands(redisContext *c, const aip_redis_comman
         }
     }
     while (!done) {
-        errno = 0;
+        forget_errors(c);
         if (redisBufferWrite(c, &done) != REDIS_OK) {
             return judge(c, errno);
         }
         /* The socket's time-out bounds one write; this, a peer that takes a little each time. */
-        if (!done && timeout_ms > 0 && apr_time_now() > deadline) {
+        if (!done && deadline && apr_time_now() > deadline) {
+            return AIP_REDIS_TIMEOUT;
+        }
+        if (!done && !is_blocking(c) && !aip_redis_wait(c, POLLOUT, deadline)) {
             return AIP_REDIS_TIMEOUT;
         }
     }
     return AIP_REDIS_DONE;
 }
 
+/** What is left of the time becomes the limit of the next read. *narrowed: the socket's standing
+ * time-out had to be changed for it. */
+static bool limit_read(const redisContext *c, apr_time_t deadline, bool *narrowed)
+{
+    apr_interval_time_t left = deadline - apr_time_now();
+
+    if (left > 0 && is_blocking(c)) {
+        set_socket_timeout(c, SO_RCVTIMEO, left);
+        *narrowed = true;
+    }
+    return left > 0;
+}
+
 /**
- * Reads one reply; `deadline` 0: no limit. The first read is bounded by the socket's standing
- * time-out. *narrowed: that had to be changed.
+ * Reads one reply; `deadline` 0: no limit. The first read of a blocking connection is bounded by
+ * the socket's standing time-out. *narrowed: see limit_read().
  */
 static aip_redis_outcome_e read_reply(redisContext *c, apr_time_t deadline, bool *narrowed,
                                       redisReply **reply)
@@ -142,6 +143,8 @@ static aip_redis_outcome_e read_reply(redisContext *c, apr_time_t deadline, bool
     void *got = NULL;
 
     for (int reads = 0;; reads++) {
+        size_t had;
+
         if (redisGetReplyFromReader(c, &got) != REDIS_OK) {
             return AIP_REDIS_FAILED;
         }
@@ -152,18 +155,17 @@ static aip_redis_outcome_e read_reply(redisContext *c, apr_time_t deadline, bool
         if (c->reader->len > REPLY_MAX_BYTES) {
             return AIP_REDIS_FAILED;
         }
-        if (reads > 0 && deadline) {
-            apr_interval_time_t left = deadline - apr_time_now();
-
-            if (left <= 0) {
-                return AIP_REDIS_TIMEOUT;
-            }
-            set_socket_timeout(c, SO_RCVTIMEO, left);
-            *narrowed = true;
+        if (reads > 0 && deadline && !limit_read(c, deadline, narrowed)) {
+            return AIP_REDIS_TIMEOUT;
         }
-        errno = 0;
+        had = c->reader->len;
+        forget_errors(c);
         if (redisBufferRead(c) != REDIS_OK) {
             return judge(c, errno);
+        }
+        /* Only when TLS has nothing left: what it holds already is not seen at the socket. */
+        if (!is_blocking(c) && c->reader->len == had && !aip_redis_wait(c, POLLIN, deadline)) {
+            return AIP_REDIS_TIMEOUT;
         }
     }
 }
@@ -173,8 +175,7 @@ aip_redis_outcome_e aip_redis_exchange(redisContext *c, const aip_redis_conf_t *
                                        redisReply **replies)
 {
     aip_redis_outcome_e outcome = send_commands(c, commands, n, conf->send_timeout);
-    apr_time_t deadline =
-        conf->read_timeout > 0 ? apr_time_now() + apr_time_from_msec(conf->read_timeout) : 0;
+    apr_time_t deadline = deadline_of(conf->read_timeout);
     bool narrowed = false;
     int got = 0;
 
@@ -199,20 +200,25 @@ apr_status_t aip_redis_exchange_failed(const redisContext *c, aip_redis_outcome_
                                        const aip_redis_conf_t *conf, apr_pool_t *pool,
                                        aip_error_t *err)
 {
+    const char *reason = is_blocking(c) ? NULL : aip_redis_tls_reason();
+
     switch (outcome) {
     case AIP_REDIS_TIMEOUT:
         return FAIL(err, pool, 504, "vectordb_timeout",
                     "redis did not answer in time (send %d ms, read %d ms)", conf->send_timeout,
                     conf->read_timeout);
     case AIP_REDIS_CLOSED:
-        return FAIL(err, pool, 502, "vectordb_unreachable", "redis closed the connection");
+        return FAIL(err, pool, 502, "vectordb_unreachable", "redis closed the connection%s",
+                    conf->ssl && !conf->client_cert
+                        ? "; over TLS, and no client certificate is configured"
+                        : "");
     case AIP_REDIS_FAILED:
     case AIP_REDIS_DONE:
         break;
     }
     if (c->err == REDIS_ERR_IO || c->err == REDIS_ERR_EOF) {
-        return FAIL(err, pool, 502, "vectordb_unreachable", "redis: the connection broke: %s",
-                    c->errstr);
+        return FAIL(err, pool, 502, "vectordb_unreachable", "redis: the connection broke: %s%s",
+                    reason ? "TLS: " : "", reason ? reason : c->errstr);
     }
     /* A protocol error's text quotes what was received: keep it out of messages. */
     return FAIL(err, pool, 502, "vectordb_error", "redis: the answer is no RESP2, or too long");
@@ -244,56 +250,19 @@ static apr_status_t handshake(redisContext *c, const aip_redis_conf_t *conf, int
     return status;
 }
 
-#ifdef HAVE_HIREDIS_SSL
-/** TLS with SNI; hiredis itself would check the chain but not whom the certificate names. */
-static apr_status_t start_tls(const aip_redis_endpoint_t *endpoint, redisContext *c,
-                              apr_pool_t *pool, aip_error_t *err)
-{
-    const char *name =
-        endpoint->conf.server_name ? endpoint->conf.server_name : endpoint->conf.host;
-    SSL *ssl = endpoint->tls ? SSL_new(endpoint->tls) : NULL;
-    X509_VERIFY_PARAM *verify = ssl ? SSL_get0_param(ssl) : NULL;
-
-    if (!ssl) {
-        return FAIL(err, pool, 502, "vectordb_error", "redis: no memory for TLS");
-    }
-    if (!X509_VERIFY_PARAM_set1_ip_asc(verify, name) &&
-        (!SSL_set1_host(ssl, name) || !SSL_set_tlsext_host_name(ssl, name))) {
-        SSL_free(ssl);
-        return FAIL(err, pool, 502, "vectordb_error", "redis: TLS does not take the server name");
-    }
-    ERR_clear_error(); /* a name that is no address is no error, but was noted as one */
-    if (redisInitiateSSL(c, ssl) != REDIS_OK) {
-        SSL_free(ssl); /* the connection owns it only after success */
-        return FAIL(err, pool, 502, "vectordb_unreachable", "redis: TLS: %s", c->errstr);
-    }
-    return APR_SUCCESS;
-}
-#else
-static apr_status_t start_tls(const aip_redis_endpoint_t *endpoint, redisContext *c,
-                              apr_pool_t *pool, aip_error_t *err)
-{
-    (void)endpoint, (void)c;
-    return FAIL(err, pool, 502, "vectordb_error",
-                "redis: this build has no TLS to Redis (hiredis_ssl)");
-}
-#endif
-
-/** What a fresh TCP connection needs before its first command. */
-static apr_status_t prepare(const aip_redis_endpoint_t *endpoint, redisContext *c, apr_pool_t *pool,
-                            aip_error_t *err)
+/** What a fresh TCP connection needs before its first command; TLS until `deadline`, 0: no limit.
+ */
+static apr_status_t prepare(const aip_redis_endpoint_t *endpoint, redisContext *c,
+                            apr_time_t deadline, apr_pool_t *pool, aip_error_t *err)
 {
     const aip_redis_conf_t *conf = &endpoint->conf;
     const int on = 1;
 
     fcntl(c->fd, F_SETFD, FD_CLOEXEC); /* not for piped loggers and CGI programs */
     setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    if (conf->ssl) {
-        set_socket_timeout(c, SO_SNDTIMEO, apr_time_from_msec(conf->connect_timeout));
-        set_socket_timeout(c, SO_RCVTIMEO, apr_time_from_msec(conf->connect_timeout));
-        if (start_tls(endpoint, c, pool, err) != APR_SUCCESS) {
-            return APR_EGENERAL;
-        }
+    if (conf->ssl &&
+        aip_redis_tls_start(endpoint->tls, conf, c, deadline, pool, err) != APR_SUCCESS) {
+        return APR_EGENERAL;
     }
     set_socket_timeout(c, SO_SNDTIMEO, apr_time_from_msec(conf->send_timeout));
     set_socket_timeout(c, SO_RCVTIMEO, apr_time_from_msec(conf->read_timeout));
@@ -351,7 +320,7 @@ apr_status_t aip_redis_connect(const aip_redis_endpoint_t *written, redisContext
         return FAIL(err, pool, 502, "vectordb_error", "redis: no memory for a connection");
     }
     if (!c->err) {
-        if (prepare(endpoint, c, pool, err) == APR_SUCCESS) {
+        if (prepare(endpoint, c, limit > 0 ? start + limit : 0, pool, err) == APR_SUCCESS) {
             *connected = c;
             return APR_SUCCESS;
         }

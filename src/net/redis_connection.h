@@ -18,7 +18,7 @@ typedef struct aip_redis_command_t {
 /** Where to connect and how. Never changed after creation. */
 typedef struct aip_redis_endpoint_t {
     aip_redis_conf_t conf;
-    void *tls; /**< SSL_CTX, with hiredis_ssl and conf.ssl only */
+    const struct aip_redis_tls_t *tls; /**< with conf.ssl only */
 } aip_redis_endpoint_t;
 
 /** How an exchange on a connection ended. */

@@ -78,9 +78,50 @@ int redis_connections(void)
     return lines - 1;
 }
 
+int redis_plain_port(void)
+{
+    return (int)apr_atoi64(getenv("AIP_TEST_REDIS_PORT"));
+}
+
+const char *redis_tls_file(const char *name)
+{
+    const char *dir = getenv("AIP_TEST_CERTS");
+
+    ck_assert_msg(dir && *dir, "AIP_TEST_CERTS is not set: see scripts/lib/redis-certs.sh");
+    return apr_pstrcat(redis_test_pool, dir, "/", name, NULL);
+}
+
+void redis_tls_server(const char *certificate, const char *protocols, const char *clients)
+{
+    const char *path = redis_tls_file(certificate);
+    /* Its OpenSSL does not offer TLS 1.1 at the usual level. */
+    const char *ciphers = !strcmp(protocols, "TLSv1.1") ? "DEFAULT@SECLEVEL=0" : "";
+    const char *argv[] = {"CONFIG",           "SET",
+                          "tls-cert-file",    apr_pstrcat(redis_test_pool, path, ".pem", NULL),
+                          "tls-key-file",     apr_pstrcat(redis_test_pool, path, ".key", NULL),
+                          "tls-protocols",    protocols,
+                          "tls-ciphers",      ciphers,
+                          "tls-auth-clients", clients};
+    redisReply *reply =
+        redisCommandArgv(redis_admin, (int)(sizeof(argv) / sizeof(argv[0])), argv, NULL);
+
+    ck_assert_msg(reply && reply->type == REDIS_REPLY_STATUS, "%s: %s", certificate,
+                  reply ? reply->str : redis_admin->errstr);
+    freeReplyObject(reply);
+}
+
+/** The same server by its other port. */
+static void use_tls(const char *port)
+{
+    redis_conf.port = (int)apr_atoi64(port);
+    redis_conf.ssl = redis_conf.ssl_verify = true;
+    redis_conf.ca_file = redis_tls_file("ca.pem");
+    redis_tls_server("good", "", "no");
+}
+
 static void setup(void)
 {
-    const char *port = getenv("AIP_TEST_REDIS_PORT");
+    const char *port = getenv("AIP_TEST_REDIS_PORT"), *tls = getenv("AIP_TEST_REDIS_TLS_PORT");
 
     ck_assert_msg(port && *port,
                   "AIP_TEST_REDIS_PORT is not set: start one with scripts/lib/redis.sh");
@@ -98,6 +139,9 @@ static void setup(void)
     ck_assert_msg(redis_admin && !redis_admin->err, "no Redis on port %s", port);
     redis_open_access();
     redis_admin_do("FLUSHALL");
+    if (tls && *tls) {
+        use_tls(tls);
+    }
     redis_err = (aip_error_t){0};
 }
 

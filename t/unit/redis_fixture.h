@@ -3,7 +3,8 @@
 #define REDIS_FIXTURE_H
 /* What the tests against a real Redis share: its connection as administrator, a configuration that
  * reaches it, and references. Port: AIP_TEST_REDIS_PORT. The server is flushed and opened to
- * everybody before each test. */
+ * everybody before each test. With AIP_TEST_REDIS_TLS_PORT and AIP_TEST_CERTS (redis-certs.sh) the
+ * configuration is one of TLS; the administrator speaks plainly. */
 
 #include <check.h>
 #include <hiredis/hiredis.h>
@@ -36,6 +37,16 @@ int redis_connections(void);
 
 /** Back to a server without passwords and users, whatever an earlier test left behind. */
 void redis_open_access(void);
+
+/** Where the server speaks plainly. */
+int redis_plain_port(void);
+
+/** The path of a file that redis-certs.sh made. */
+const char *redis_tls_file(const char *name);
+
+/** What the server shows and wants over TLS from now on, until the next test: its certificate
+ * ("good"), tls-protocols ("": as it likes), tls-auth-clients. */
+void redis_tls_server(const char *certificate, const char *protocols, const char *clients);
 
 /** float[n * dims], the same on every machine; not unit: of lengths from 1 to 1.6. */
 float *redis_vectors(int n, int dims, unsigned seed, bool unit);

@@ -44,6 +44,8 @@ Suite *redis_pool_suite(void);
 Suite *redis_suite(void);
 Suite *acl_suite(void);
 Suite *apikey_suite(void);
+Suite *redis_tls_suite(void);
+Suite *redis_tls_peer_suite(void);
 Suite *references_suite(void);
 Suite *retry_after_suite(void);
 Suite *route_suite(void);

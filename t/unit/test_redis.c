@@ -299,10 +299,16 @@ START_TEST(tls_needs_a_build_with_it)
     aip_vectordb_t *db;
 
     redis_conf.ssl = true;
+    redis_conf.port = redis_plain_port();
+    redis_conf.connect_timeout = 300;
     db = aip_vectordb_redis(&redis_conf, AIP_METRIC_COSINE, redis_test_pool);
-    /* With TLS compiled in, the plain port answers no handshake. */
-    ASSERT_CODE(redis_do_sync(db, &refs),
-                aip_redis_has_tls() ? "vectordb_unreachable" : "vectordb_error");
+    if (aip_redis_has_tls()) { /* the plain port answers no handshake */
+        ck_assert_int_eq(redis_do_sync(db, &refs), APR_EGENERAL);
+        ck_assert_ptr_nonnull(strstr(redis_err.message, "redis: TLS: "));
+    } else {
+        ASSERT_CODE(redis_do_sync(db, &refs), "vectordb_error");
+        ck_assert_ptr_nonnull(aip_redis_tls_check(&redis_conf, redis_test_pool));
+    }
 }
 END_TEST
 
