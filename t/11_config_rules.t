@@ -248,7 +248,7 @@ refused('a remark that is too long', with_examples(examples('examples-remark', "
 refused('too many examples', with_examples(examples('examples-many', join '', map {"word $_\n"} 0 .. 10_000)), 11, qr/examples-many: line 10001: a target takes at most 10000 examples/);
 refused('no such file of examples', with_examples('AIRouteExamplesFile examples-none'), 11, qr/AIRouteExamplesFile: cannot read '\/.*\/examples-none': .*No such file/);
 refused('a directory of examples', with_examples("AIRouteExamplesFile $state"), 11, qr/AIRouteExamplesFile: .*\Q$state\E.*Is a directory/);
-if (slurp($ENV{AIP_MODULE}) !~ /redisInitiateSSLWithContext/) {
+if (slurp($ENV{AIP_MODULE}) !~ /redisInitiateSSL/) {
     refused('TLS to Redis', location(@remote, "AIVectordbDimensions 8\nAIVectordbStrategy redis\nAIVectordbDistanceMetric cosine\nAIVectordbRedisSsl On\n", $described), 2, qr/AIVectordbRedisSsl On: this build has no TLS to Redis/);
 }
 else {

@@ -132,7 +132,7 @@ for my $case (
     by_redis("$what: after it");
 }
 stop_redis($redis);
-by_mirror('stopped', qr/vectordb_unreachable/);
+by_mirror('stopped', qr/vectordb_unreachable/, client(port => $port));
 start_redis($redis, '--tls-port', $tls, '--tls-cert-file', "$certificates/server.pem", '--tls-key-file', "$certificates/server.key",
     '--tls-ca-cert-file', "$certificates/ca.pem", '--tls-auth-clients', 'no');
 by_redis('started again');
