@@ -24,6 +24,7 @@ my %text = (%bad, %good);
 
 $vault->policy('gateway', 'secret/data/*' => ['read']);
 $vault->write('h', {map { ($_ => $text{$_}) } keys %text});
+$vault->write('turn', {key => 'fine for now'});
 $vault->write('nul', {key => "a\0b", other => 'fine'});
 $vault->write('b64', {latin => '6Q==', nul => 'YQBi'});
 my $token = $vault->token_create(ttl => '1h', policies => ['gateway']);
@@ -79,8 +80,9 @@ my %location = (
     (map { ("n-$_" => target("n-$_", 'AIModelName m', "AIAuthHeaderName {vault://v/h/$_}", 'AIAuthHeaderValue x')) } keys %bad),
     (map { ("q-$_" => target("q-$_", param('query', '{vault://v/h/quotes}', "{vault://v/h/$_}"))) } keys %text),
     (map { ("b-$_" => target("b-$_", param('body', 'api_key', "{vault://v/h/$_}"))) } keys %text),
-    (map { ("e-$_" => "${embed}AIEmbeddingsAuthHeaderName Authorization\nAIEmbeddingsAuthHeaderValue \"Bearer {vault://v/h/$_}\"\n"
+    (map { ("e-$_" => ($_ eq 'crlf' ? $embed =~ s/ModelName e\b/ModelName not-cached/r : $embed) . "AIEmbeddingsAuthHeaderName Authorization\nAIEmbeddingsAuthHeaderValue \"Bearer {vault://v/h/$_}\"\n"
         . target("e-$_", 'AIModelName m', 'AIDescription "axis:0 1"')) } qw(crlf eight)),
+    'e-turn' => "${embed}AIEmbeddingsAuthHeaderName Authorization\nAIEmbeddingsAuthHeaderValue \"{vault://v/turn/key?ttl=1}\"\n" . target('e-turn', 'AIModelName m', 'AIDescription "axis:0 1"'),
     (map { my $place = $_; ("p-$place" => "${embed}AIEmbeddingsAuthParamName api_key\nAIEmbeddingsAuthParamLocation $place\nAIEmbeddingsAuthParamValue \"{vault://v/h/crlf}\"\n"
         . target("p-$place", 'AIModelName m', 'AIDescription "axis:0 1"')) } qw(query body)),
     routes => "${embed}AIRouteHeaders On\n" . target('routes', 'AIModelName m', "AIDescription \"axis:0 1 caf\x{c3}\x{a9} \\\"q\\\" : ;\""),
@@ -152,11 +154,11 @@ for my $location (qw(nul b64-latin b64-nul)) {
     is($sent, undef, "$location: nothing is sent");
 }
 # What the embeddings provider got: first of the background, for the references, then for each request.
-wait_until('the references', sub { (() = $h->log =~ /AIP0102: .* references? of 1536 dimensions (is|are) ready/g) >= 4 });
+wait_until('the references', sub { (() = $h->log =~ /AIP0102: .* references? of 1536 dimensions (is|are) ready/g) >= 5 });
 wait_until('word of the bad credential', sub { $h->log =~ /AIP0103: .*a credential that the embeddings call needs cannot be used/ });
 my %embedded = (
     'e-eight' => ['', 'Bearer ' . $text{eight}, undef], 'p-query' => ['?api_key=' . encoded($bad{crlf}), undef, undef], 'p-body' => ['', undef, $bad{crlf}], routes => ['', undef, undef],
-    'e-crlf' => undef,
+    'e-crlf' => undef, 'e-turn' => ['', 'fine for now', undef],
 );
 for my $location ('background', sort keys %embedded) {
     mock_reset() if $location ne 'background';
@@ -173,6 +175,10 @@ for my $location ('background', sort keys %embedded) {
         is_deeply([grep {/injected/i} map { $_->[0] } @{$got->{headers}}], [], "embeddings, $location: no field of its own");
     }
 }
+
+$vault->write('turn', {key => $bad{crlf}});
+wait_until('the bad value', sub { mock_reset(); gateway()->post('/e-turn', chat('axis:0 0.9'))->{status} == 503 });
+is(scalar(() = mock_requests(port => port('MOCK_EMBED'))), 0, 'embeddings, a value that has become bad: no call');
 
 # ---- what a client sends in its head ----
 my @forwarded = qw(OpenAI-Beta Idempotency-Key X-Client-Request-Id X-Request-Id traceparent tracestate);
