@@ -24,7 +24,7 @@ compile=(clang -std=gnu11 -O1 -g -Iinclude "${flags[@]}" '-DAIP_VERSION="fuzz"' 
 
 # Objects that are older than their source or any header are made again, on all cores.
 build() {
-    local sources source object newest
+    local sources source object newest wrap
     sources=$(find src/balance src/chat src/embeddings src/net src/provider src/route src/secret src/vectordb -name '*.c' |
         sort)
     newest=$(find include src t/fuzz -name '*.h' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
@@ -36,7 +36,10 @@ build() {
     done | xargs -0 -r -n 3 -P "$(nproc)" "${compile[@]}" -c
     for source in t/fuzz/fuzz_*.c; do
         object=$dir/obj/$(echo "$source" | tr / _).o
-        clang -fsanitize=address,undefined,fuzzer "$object" "$dir"/obj/src_*.o "${libs[@]}" -lm -o "$dir/$(basename "$source" .c)"
+        wrap=() # what a target puts in place of our own
+        ! grep -q __wrap_aip_fetch "$source" || wrap=('-Wl,--wrap=aip_fetch')
+        clang -fsanitize=address,undefined,fuzzer "${wrap[@]}" "$object" "$dir"/obj/src_*.o "${libs[@]}" -lm \
+            -o "$dir/$(basename "$source" .c)"
     done
 }
 

@@ -71,6 +71,7 @@ static aip_fetched_e judge(const call_t *call, int status, const json_t *answer,
     }
     *error = say(pool, call->vault,
                  status == 503 && is_sealed(answer) ? "is sealed (503)"
+                 : status == 200 ? "answers with something that is no JSON object, or holds a NUL"
                  : status >= 300 && status < 400
                      ? apr_psprintf(pool,
                                     "answers with a redirect (%d), which is not followed; name the "

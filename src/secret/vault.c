@@ -106,13 +106,21 @@ static const char *check_login(const aip_vault_fields_t *f)
 /* Paths go into URLs, each part encoded, so that only their form matters. */
 static bool path_ok(const char *path)
 {
-    size_t len = strlen(path);
-    for (const char *p = path; *p; p++) {
-        if ((unsigned char)*p <= ' ' || *p == 0x7f || strchr("?#%\\", *p)) {
+    for (const char *p = path;; p++) {
+        size_t len = strcspn(p, "/");
+        if (len == 0 || (len == 1 && *p == '.')) {
             return false;
         }
+        for (size_t i = 0; i < len; i++) {
+            if ((unsigned char)p[i] <= ' ' || p[i] == 0x7f || strchr("?#%\\", p[i])) {
+                return false;
+            }
+        }
+        p += len;
+        if (!*p) {
+            return !strstr(path, "..");
+        }
     }
-    return *path != '/' && path[len - 1] != '/' && !strstr(path, "//") && !strstr(path, "..");
 }
 
 static const char *check_texts(const aip_vault_fields_t *f, apr_pool_t *pool)
@@ -126,11 +134,11 @@ static const char *check_texts(const aip_vault_fields_t *f, apr_pool_t *pool)
                  {AIP_V_namespace, f->namespace}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         if (paths[i].value && !path_ok(paths[i].value)) {
-            return apr_psprintf(
-                pool,
-                "%s '%s' must be a path such as 'team/kv': no slash at its ends, no '..', white "
-                "space or URL characters",
-                aip_vault_table[paths[i].index].directive, paths[i].value);
+            return apr_psprintf(pool,
+                                "%s '%s' must be a path such as 'team/kv': no slash at its ends, "
+                                "no '.' or '..', white "
+                                "space or URL characters",
+                                aip_vault_table[paths[i].index].directive, paths[i].value);
         }
     }
     if (f->host[strspn(f->host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"

@@ -491,6 +491,7 @@ Suite *provider_suite(void)
     tcase_add_checked_fixture(tcase, setup, pool_teardown);
     tcase_add_test(tcase, regions_of_the_environment);
     tcase_add_loop_test(tcase, parses_urls, 0, sizeof urls / sizeof *urls);
+    tcase_add_loop_test(tcase, encodes, 0, sizeof encodings / sizeof *encodings);
     tcase_add_loop_test(tcase, finds_endpoints, 0, sizeof endpoints / sizeof *endpoints);
     tcase_add_test(tcase, every_word_has_a_row);
     tcase_add_loop_test(tcase, checks_targets, 0, sizeof targets / sizeof *targets);
