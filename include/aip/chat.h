@@ -129,6 +129,9 @@ typedef struct aip_chat_options_t {
     bool extra_keep; /**< keep the client's value when there is one */
 } aip_chat_options_t;
 
+/** Whether the client sent a member of the i-th `extra` name, other than null. */
+bool aip_chat_has_extra(const aip_chat_t *chat, int i);
+
 /**
  * The body for a target: owned members replaced, everything else byte for byte. If the client sent
  * the other spelling of max_tokens it is renamed, value kept, so that exactly one spelling leaves;

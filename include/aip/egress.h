@@ -78,12 +78,13 @@ const char *aip_egress_load(aip_egress_t *egress, apr_pool_t *pool);
 /** The credentials for the proxy as they are sent, out of their vault; NULL: none. */
 const char *aip_egress_proxy_auth(const aip_egress_t *egress, apr_pool_t *pool);
 
-/** "Proxy-Authorization: Basic ..." for the proxy, or NULL: there are no credentials. */
+/** "Proxy-Authorization: Basic ..." for the proxy, "" when it wants none. @return NULL: the
+ * credentials have no value at the moment */
 const char *aip_proxy_authorization(const aip_egress_t *egress, apr_pool_t *pool);
 
 /**
  * The head that asks a proxy for a tunnel to host:port, with Proxy-Authorization when there are
- * credentials.
+ * credentials. @return NULL: they have no value at the moment
  */
 const char *aip_connect_head(const aip_egress_t *egress, const char *host, int port,
                              apr_pool_t *pool);

@@ -28,6 +28,8 @@ struct aip_source_t {
     apr_interval_time_t ttl, neg_ttl, resurrect_ttl; /**< ttl 0: a value lasts */
     apr_interval_time_t patience;                    /**< longest time that a fetch may take */
     const char *origin; /**< when one source of an origin is away, so are the others; NULL: none */
+    bool once;          /**< can be fetched a single time: a refused value stays in use */
+    bool changing;      /**< each fetch gives another value */
     bool fixed;         /**< never changes: environment variables */
     bool sticky; /**< a value that may no longer be read stays: files that root alone reads */
     /** Runs in one thread of one process at a time. */
@@ -78,6 +80,10 @@ aip_secrets_t *aip_secrets_used(void);
 /** Fetches what is due and nobody else is fetching. May take long.
  * @return when something will be due next */
 apr_time_t aip_secrets_refresh(aip_secrets_t *store, apr_pool_t *pool);
+
+/** In the parent: the same for what is on this machine and what has no value that may be used; a
+ * restart does not wait for the rest. @param end  nothing is begun after that */
+void aip_secrets_first(aip_secrets_t *store, apr_time_t end, apr_pool_t *pool);
 
 /** The value in a slot, or NULL. `turn` (may be NULL): tells values of one slot apart. */
 const char *aip_secrets_get(const aip_secrets_t *store, int slot, apr_uint64_t *turn,

@@ -41,6 +41,7 @@ typedef struct aip_vault_t {
     const char *prefix; /**< what references name */
     aip_vault_fields_t f;
     const aip_egress_t *egress; /**< NULL: the defaults */
+    const char *scope; /**< tells apart what references in equal sections mean; NULL: nothing */
 } aip_vault_t;
 
 /** env and file, which need no section. @return NULL for another name */
@@ -94,6 +95,12 @@ typedef struct aip_vault_token_t {
 aip_fetched_e aip_hcv_login(const aip_vault_t *vault, const char *secret_id,
                             aip_vault_token_t *token, const volatile apr_uint32_t *stop,
                             apr_pool_t *pool, const char **error);
+
+/** Whether `token` is good, and how long it lives. AIP_FETCHED_DENIED: it is not, or must not look
+ * itself up. */
+aip_fetched_e aip_hcv_look_up(const aip_vault_t *vault, aip_vault_token_t *token,
+                              const volatile apr_uint32_t *stop, apr_pool_t *pool,
+                              const char **error);
 
 /** Renews `token`; lifetime is the new one. */
 aip_fetched_e aip_hcv_renew(const aip_vault_t *vault, aip_vault_token_t *token,

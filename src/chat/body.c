@@ -29,6 +29,11 @@ static bool has_value(const aip_json_member_t *member)
     return type && type != 'n';
 }
 
+bool aip_chat_has_extra(const aip_chat_t *chat, int i)
+{
+    return has_value(&chat->members[AIP_CHAT_MEMBERS + i]);
+}
+
 static void set_named(edits_t *edits, aip_span_t name, const aip_json_member_t *found,
                       aip_span_t value)
 {

@@ -142,6 +142,16 @@ static int check_reference(const aip_bound_t *bound, const server_rec *s)
     return error ? 1 : 0;
 }
 
+/* A name for what a server's references mean, the same after a restart. */
+static const char *scope_of(const server_rec *server, const server_rec *main, apr_pool_t *pool)
+{
+    const char *name = server->server_hostname ? server->server_hostname : "";
+    return server == main
+               ? ""
+               : apr_psprintf(pool, "%s %s:%d", name, server->addrs ? server->addrs->virthost : "",
+                              server->addrs ? server->addrs->host_port : 0);
+}
+
 /* @return number of errors: 0 or 1 */
 static int check_egress(const aip_vault_section_t *section, apr_pool_t *pool)
 {
@@ -169,11 +179,12 @@ static int check_egress(const aip_vault_section_t *section, apr_pool_t *pool)
     return error ? 1 : 0;
 }
 
-static void add_identities(aip_targets_t *targets, apr_pool_t *pool)
+static void add_identities(aip_targets_t *targets, const server_rec *main, apr_pool_t *pool)
 {
     for (int i = 0; i < targets->n; i++) {
         aip_target_t *target = targets->list[i];
         aip_cloud_auth_t auth = aip_cloud_of_target(&target->f, pool);
+        auth.scope = scope_of(target->endpoint->server, main, pool);
         aip_cloud_aws_t aws = {.region = target->f.bedrock_aws_region,
                                .role_session_name = target->f.bedrock_aws_role_session_name,
                                .sts_endpoint_url = target->f.bedrock_aws_sts_endpoint_url};
@@ -189,7 +200,10 @@ int aip_check_secrets(apr_pool_t *pconf, const server_rec *s)
     int errors = 0;
     aip_registry->secrets = aip_secrets_create(pconf);
     for (int i = 0; i < aip_registry->vaults->nelts; i++) {
-        errors += check_egress(&APR_ARRAY_IDX(aip_registry->vaults, i, aip_vault_section_t), pconf);
+        const aip_vault_section_t *section =
+            &APR_ARRAY_IDX(aip_registry->vaults, i, aip_vault_section_t);
+        section->vault->scope = scope_of(section->server, s, pconf);
+        errors += check_egress(section, pconf);
     }
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < aip_registry->bound->nelts; i++) {
@@ -200,7 +214,7 @@ int aip_check_secrets(apr_pool_t *pconf, const server_rec *s)
         }
     }
     for (int i = 0; i < aip_registry->targets->nelts; i++) {
-        add_identities(APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *), pconf);
+        add_identities(APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *), s, pconf);
     }
     return errors;
 }

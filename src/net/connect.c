@@ -19,7 +19,7 @@ const char *aip_proxy_authorization(const aip_egress_t *egress, apr_pool_t *pool
 {
     const char *auth = aip_egress_proxy_auth(egress, pool);
     if (!auth) {
-        return NULL;
+        return egress->proxy_auth ? NULL : "";
     }
     int len = (int)strlen(auth);
     char *encoded = apr_palloc(pool, (apr_size_t)apr_base64_encode_len(len));
@@ -32,8 +32,9 @@ const char *aip_connect_head(const aip_egress_t *egress, const char *host, int p
 {
     const char *credentials = aip_proxy_authorization(egress, pool);
     const char *authority = apr_psprintf(pool, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
-    return apr_pstrcat(pool, "CONNECT ", authority, " HTTP/1.1\r\nHost: ", authority, "\r\n",
-                       credentials ? credentials : "", credentials ? "\r\n\r\n" : "\r\n", NULL);
+    return credentials ? apr_pstrcat(pool, "CONNECT ", authority, " HTTP/1.1\r\nHost: ", authority,
+                                     "\r\n", credentials, *credentials ? "\r\n\r\n" : "\r\n", NULL)
+                       : NULL;
 }
 
 /* @return 0: that is no status line of HTTP/1 */

@@ -21,10 +21,15 @@ static curl_socket_t open_socket(void *baton, curlsocktype purpose, struct curl_
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-static void set_proxy(CURL *curl, aip_fetch_egress_t *state, apr_pool_t *pool)
+static bool set_proxy(CURL *curl, aip_fetch_egress_t *state, apr_pool_t *pool, aip_error_t *err)
 {
     const aip_egress_t *egress = state->fetch->egress;
     const char *credentials = aip_proxy_authorization(egress, pool);
+    if (!credentials) {
+        (void)aip_error_set(err, pool, 502, "gateway_error", "fetch_failed", NULL,
+                            "AIEgressProxyAuth has no value");
+        return false;
+    }
     curl_easy_setopt(
         curl, CURLOPT_PROXY,
         apr_psprintf(pool, strchr(egress->proxy_host, ':') ? "http://[%s]:%d" : "http://%s:%d",
@@ -34,8 +39,9 @@ static void set_proxy(CURL *curl, aip_fetch_egress_t *state, apr_pool_t *pool)
     curl_easy_setopt(curl, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
     curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     /* Our own header: whether libcurl decodes '%' in a user or password depends on its version. */
-    state->proxy_headers = credentials ? curl_slist_append(NULL, credentials) : NULL;
+    state->proxy_headers = *credentials ? curl_slist_append(NULL, credentials) : NULL;
     curl_easy_setopt(curl, CURLOPT_PROXYHEADER, state->proxy_headers);
+    return true;
 }
 
 #if LIBCURL_VERSION_NUM >= 0x074d00
@@ -125,10 +131,7 @@ bool aip_fetch_egress_set(CURL *curl, aip_fetch_egress_t *state, apr_pool_t *poo
     if (egress) {
         set_files(curl, egress);
     }
-    if (state->proxied) {
-        set_proxy(curl, state, pool);
-    }
-    return true;
+    return !state->proxied || set_proxy(curl, state, pool, err);
 }
 
 /* The words of OpenSSL at the end of "error:0A00042E:SSL routines::tlsv1 alert protocol version".

@@ -165,30 +165,48 @@ int aip_hook_check_authn(request_rec *r)
     return access && access->consumer ? OK : DECLINED;
 }
 
+static bool in_file(const request_rec *r, aip_watched_t *file, const char *key)
+{
+    bool known = aip_apikeys_find(acquire(r, file), key, strlen(key)) != NULL;
+    aip_watched_release(file);
+    return known;
+}
+
+/* Also in sections that want none, or keys of another file. */
 bool aip_access_is_key(const request_rec *r, const char *value)
 {
     const aip_access_t *access = stored(r);
-    if (!access || !value) {
+    if (!value) {
         return false;
     }
-    if (access->key && ap_strstr_c(value, access->key)) {
+    if (access && access->key && ap_strstr_c(value, access->key)) {
         return true;
     }
-    aip_watched_t *file =
-        apr_hash_get(aip_registry->key_files, aip_dir_conf(r)->f.api_key_file, APR_HASH_KEY_STRING);
-    const char *token = bearer(value);
-    bool known = false;
-    if (file) {
-        const aip_apikeys_t *keys = acquire(r, file);
-        token = token ? token : value;
-        known = aip_apikeys_find(keys, token, strlen(token)) != NULL;
-        aip_watched_release(file);
+    const char *key = bearer(value) ? bearer(value) : value;
+    for (apr_hash_index_t *i = apr_hash_first(r->pool, aip_registry->key_files); i;
+         i = apr_hash_next(i)) {
+        if (in_file(r, apr_hash_this_val(i), key)) {
+            return true;
+        }
     }
-    return known;
+    return false;
+}
+
+/* Whether an authentication module of httpd's took the user out of Authorization: what stands there
+ * is a password for this server. */
+static bool is_servers(const request_rec *r, const char *name)
+{
+    static const char *const types[] = {"Basic", "Digest", "Bearer", "Negotiate", "oauth20"};
+    for (size_t i = 0; r->ap_auth_type && i < sizeof types / sizeof *types; i++) {
+        if (strcasecmp(r->ap_auth_type, types[i]) == 0) {
+            return strcasecmp(name, "Authorization") == 0;
+        }
+    }
+    return false;
 }
 
 const char *aip_access_client_header(const request_rec *r, const char *name)
 {
     const char *value = apr_table_get(r->headers_in, name);
-    return aip_access_is_key(r, value) ? NULL : value;
+    return is_servers(r, name) || aip_access_is_key(r, value) ? NULL : value;
 }

@@ -40,39 +40,32 @@ int aip_hook_map_to_storage(request_rec *r)
     return r->filename && strcmp(r->filename, CLAIMED) == 0 ? OK : DECLINED;
 }
 
-/* The names of body credentials; some may come from a vault. */
-static apr_status_t name_extra(aip_request_t *req, aip_error_t *err)
+/* The names of body credentials; some may come from a vault. In the place of one that cannot be
+ * used stands what no JSON text holds: its target fails alone. */
+static void name_extra(aip_request_t *req)
 {
     const aip_targets_t *targets = req->conf->targets;
     apr_pool_t *pool = req->r->pool;
     req->extra = targets->extra;
     if (!targets->extra_secret) {
-        return APR_SUCCESS;
+        return;
     }
     aip_span_t *extra = apr_pcalloc(pool, targets->n_extra * sizeof *extra);
     for (size_t i = 0; i < targets->n_extra; i++) {
-        const char *name = aip_secret_text(targets->extra[i].data, pool, err);
-        if (!name) {
-            return APR_EGENERAL;
-        }
-        if (!aip_body_name_ok(name)) {
-            return aip_error_set(err, pool, HTTP_SERVICE_UNAVAILABLE, "gateway_error",
-                                 "secret_unavailable", NULL,
-                                 "a credential that this request needs cannot be used");
-        }
-        extra[i] = (aip_span_t){name, strlen(name)};
+        const char *name = aip_secret_text(targets->extra[i].data, pool, NULL);
+        bool usable = name && aip_body_name_ok(name);
+        extra[i] = usable ? (aip_span_t){name, strlen(name)} : AIP_SPAN("\xff");
     }
     req->extra = extra;
-    return APR_SUCCESS;
 }
 
 static bool parse_chat(aip_request_t *req, aip_error_t *err)
 {
     const aip_targets_t *targets = req->conf->targets;
     int streaming = req->conf->f.response_streaming;
-    if (name_extra(req, err) != APR_SUCCESS ||
-        aip_chat_parse(&req->chat, req->body, req->extra, targets->n_extra, req->r->pool, err) !=
-            APR_SUCCESS) {
+    name_extra(req);
+    if (aip_chat_parse(&req->chat, req->body, req->extra, targets->n_extra, req->r->pool, err) !=
+        APR_SUCCESS) {
         return false;
     }
     if (req->chat.stream && streaming == AIP_STREAMING_DENY) {

@@ -22,13 +22,14 @@ typedef struct identity_t {
     const aip_egress_t *egress;
 } identity_t;
 
-/* Texts that hold references count with their address: what they mean depends on where they stand.
- */
-static const char *part(const char *text, apr_pool_t *pool)
+/* What references mean depends on where they stand: the scope says it, or else their address. */
+static const char *part(const char *text, const char *scope, apr_pool_t *pool)
 {
-    return !text                    ? "-"
-           : aip_reference_in(text) ? apr_psprintf(pool, "%s@%pp", text, (const void *)text)
-                                    : text;
+    if (!text || !aip_reference_in(text)) {
+        return text ? text : "-";
+    }
+    return scope ? apr_pstrcat(pool, text, "@", scope, NULL)
+                 : apr_psprintf(pool, "%s@%pp", text, (const void *)text);
 }
 
 static const char *id_of(const identity_t *identity, apr_pool_t *pool)
@@ -51,7 +52,7 @@ static const char *id_of(const identity_t *identity, apr_pool_t *pool)
     unsigned char digest[SHA256_DIGEST_LENGTH];
     const char *all = apr_itoa(pool, (int)identity->kind);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        all = apr_pstrcat(pool, all, "\n", part(texts[i], pool), NULL);
+        all = apr_pstrcat(pool, all, "\n", part(texts[i], a->scope, pool), NULL);
     }
     SHA256((const unsigned char *)all, strlen(all), digest);
     return apr_pstrcat(pool, "identity ", apr_pescape_hex(pool, digest, sizeof digest, 0), NULL);
@@ -160,6 +161,7 @@ int aip_cloud_source(aip_secrets_t *store, const aip_cloud_auth_t *auth, const a
                            .neg_ttl = UNKNOWN_LIFE,
                            .resurrect_ttl = KEEP,
                            .patience = 6 * TIMEOUT,
+                           .changing = true,
                            .fetch = fetch,
                            .ctx = identity};
     source.origin = source.id; /* one that is away says nothing of others */

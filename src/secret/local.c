@@ -16,7 +16,7 @@ const char *aip_secret_member(const char *json, const char *key, apr_pool_t *poo
 {
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
     const char *value = json_string_value(json_object_get(root, key));
-    value = value ? apr_pstrdup(pool, value) : NULL;
+    value = value && *value ? apr_pstrdup(pool, value) : NULL;
     json_decref(root);
     return value;
 }

@@ -115,10 +115,11 @@ static void keep(const aip_source_t *source, aip_secret_slot_t *slot, const aip_
 
 static bool take(aip_secret_slot_t *slot, apr_interval_time_t patience, apr_int64_t *lease)
 {
-    apr_time_t now = apr_time_now();
     apr_int64_t before = atomic_load(&slot->lease);
+    apr_time_t now = apr_time_now();
     *lease = now + patience + LEASE_EXTRA;
-    return before <= now && atomic_compare_exchange_strong(&slot->lease, &before, *lease);
+    bool over = before <= now || before > *lease; /* the clock was set back */
+    return over && atomic_compare_exchange_strong(&slot->lease, &before, *lease);
 }
 
 /* By the holder of the lease. @param away  it is known that nothing will come */
@@ -126,6 +127,7 @@ static aip_fetched_e fetch(const aip_source_t *source, aip_secret_slot_t *slot, 
                            bool away, const char **error, apr_pool_t *pool)
 {
     aip_fetched_t fetched = {.error = "its vault is away"};
+    apr_time_t start = apr_time_now();
     aip_fetched_e outcome = away ? AIP_FETCHED_AWAY : source->fetch(source, &fetched, pool);
     *error = fetched.error;
     if (atomic_load(&slot->lease) != lease) {
@@ -139,7 +141,11 @@ static aip_fetched_e fetch(const aip_source_t *source, aip_secret_slot_t *slot, 
     } else if (!(source->store->stop && *source->store->stop)) {
         refuse(source, slot, outcome, &fetched, pool);
     }
-    atomic_store(&slot->checked, apr_time_now());
+    atomic_store(&slot->checked, start);
+    apr_int64_t refused = atomic_load(&slot->refused);
+    if (refused > start && refused <= apr_time_now()) { /* meanwhile: once more */
+        atomic_store(&slot->due, refused);
+    }
     atomic_compare_exchange_strong(&slot->lease, &lease, 0);
     return outcome;
 }
@@ -178,25 +184,69 @@ static void refresh(const aip_source_t *source, aip_secret_slot_t *slot, apr_arr
     }
 }
 
-apr_time_t aip_secrets_refresh(aip_secrets_t *store, apr_pool_t *pool)
+/* What is on this machine comes first, since logins may need it; then what is in order; what failed
+ * before comes last. */
+typedef enum turn_e { TURN_LOCAL, TURN_GOOD, TURN_FAILED, TURNS } turn_e;
+
+static turn_e turn_of(const aip_source_t *source, aip_secret_slot_t *slot)
 {
-    apr_time_t next = NEVER;
+    return !source->origin ? TURN_LOCAL : atomic_load(&slot->failures) ? TURN_FAILED : TURN_GOOD;
+}
+
+/* One origin that keeps its callers waiting does not do so with the others. */
+static bool must_wait(turn_e turn, const apr_array_header_t *away, const char *origin)
+{
+    return turn == TURN_FAILED && away->nelts && !known_away(away, origin);
+}
+
+static bool is_usable(aip_secret_slot_t *slot)
+{
+    return apr_time_now() < atomic_load(&slot->usable);
+}
+
+/* @param urgent  leaves what a vault gave and may still be used @param end  nothing is begun after
+ * that */
+static void go_round(aip_secrets_t *store, bool urgent, apr_time_t end, apr_pool_t *pool)
+{
     int n = store->sources->nelts;
     apr_array_header_t *away = apr_array_make(pool, 4, sizeof(const char *));
     apr_pool_t *scratch;
     apr_pool_create(&scratch, pool);
-    /* What is on this machine first: logins may need it. */
-    for (int i = 0; i < 2 * n && !(store->stop && *store->stop); i++) {
-        const aip_source_t *source = aip_store_source(store, i % n);
-        if ((source->origin == NULL) == (i < n)) {
-            refresh(source, store->slots[i % n], away, scratch);
-            apr_pool_clear(scratch);
-            apr_time_t due = atomic_load(&store->slots[i % n]->due);
-            next = due < next ? due : next;
+    for (turn_e turn = TURN_LOCAL; turn < TURNS; turn++) {
+        for (int i = 0; i < n && !(store->stop && *store->stop) && apr_time_now() < end; i++) {
+            const aip_source_t *source = aip_store_source(store, i);
+            bool later = urgent && source->origin && is_usable(store->slots[i]);
+            if (!later && turn_of(source, store->slots[i]) == turn &&
+                !must_wait(turn, away, source->origin)) {
+                refresh(source, store->slots[i], away, scratch);
+                apr_pool_clear(scratch);
+            }
         }
     }
     apr_pool_destroy(scratch);
+}
+
+apr_time_t aip_secrets_refresh(aip_secrets_t *store, apr_pool_t *pool)
+{
+    apr_time_t next = NEVER;
+    go_round(store, false, NEVER, pool);
+    for (int i = 0; i < store->sources->nelts; i++) {
+        apr_time_t due = atomic_load(&store->slots[i]->due);
+        next = due < next ? due : next;
+    }
     return next;
+}
+
+void aip_secrets_first(aip_secrets_t *store, apr_time_t end, apr_pool_t *pool)
+{
+    for (int i = 0; i < store->sources->nelts; i++) {
+        aip_secret_slot_t *slot = store->slots[i];
+        if (!aip_store_source(store, i)->origin || !is_usable(slot)) {
+            atomic_store(&slot->failures, 0);
+            atomic_store(&slot->due, 0);
+        }
+    }
+    go_round(store, true, end, pool);
 }
 
 const char *aip_secrets_get(const aip_secrets_t *store, int slot, apr_uint64_t *turn,
@@ -224,7 +274,7 @@ const char *aip_secrets_need(aip_secrets_t *store, int i, apr_uint64_t bad_turn,
             return value;
         }
         if (take(slot, source->patience, &lease)) {
-            if (value) {
+            if (value && !source->once) {
                 atomic_store(&slot->usable, 0); /* it was refused: not to be renewed */
             }
             return fetch(source, slot, lease, false, error, pool) == AIP_FETCHED_OK
@@ -248,13 +298,15 @@ const char *aip_secrets_missing(const aip_secrets_t *store, apr_pool_t *pool)
 
 bool aip_secrets_refused(aip_secrets_t *store, int i, apr_uint64_t turn)
 {
+    const aip_source_t *source = aip_store_source(store, i);
     aip_secret_slot_t *slot = store->slots[i];
     apr_time_t now = apr_time_now();
     apr_int64_t before = atomic_load(&slot->refused);
-    if (aip_store_source(store, i)->fixed || atomic_load(&slot->turn) != turn) {
+    if (source->fixed || atomic_load(&slot->turn) != turn) {
         return false;
     }
-    if (now - before < AIP_SECRET_EARLY && atomic_load(&slot->refused_turn) == turn) {
+    if (before <= now && now - before < AIP_SECRET_EARLY &&
+        (source->changing || atomic_load(&slot->refused_turn) == turn)) {
         return atomic_load(&slot->checked) < before; /* still being looked at */
     }
     if (atomic_compare_exchange_strong(&slot->refused, &before, now)) {

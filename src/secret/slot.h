@@ -30,7 +30,7 @@ struct aip_secret_slot_t {
     _Atomic(apr_int64_t) usable;  /**< until when the value may be used; all times are absolute */
     _Atomic(apr_int64_t) due;     /**< when it is to be fetched */
     _Atomic(apr_int64_t) lease;   /**< somebody is fetching it, at most until then; 0: nobody */
-    _Atomic(apr_int64_t) checked; /**< when a fetch last ended */
+    _Atomic(apr_int64_t) checked; /**< when the fetch began that ended last */
     _Atomic(apr_int64_t) refused; /**< when aip_secrets_refused() last asked for a fetch */
     _Atomic(apr_uint64_t) refused_turn; /**< of which value */
     _Atomic(apr_uint32_t) state;        /**< aip_slot_state_e */

@@ -162,17 +162,27 @@ const char *aip_vault_check(const aip_vault_t *vault, apr_pool_t *pool)
     return error || f->name != AIP_VAULT_HCV ? error : check_login(f);
 }
 
-/* A query names fields of the vault as Kong's configuration does: ?mount=kv2&kv=v2 */
+/* A query names fields of the vault as Kong's configuration does: ?mount=kv2&kv=v2 . Where the
+ * vault is and how one logs in to it is the section's alone. */
 static const char * override(aip_vault_t *vault, const char *name, const char *value,
                              apr_pool_t *pool)
 {
-    const char *path = apr_pstrcat(pool, "vaults.config.", name, NULL);
-    for (int i = 0; i < AIP_VAULT_COUNT; i++) {
-        const aip_field_t *row = &aip_vault_table[i];
-        bool own = strcmp(name, "directory") == 0 && i == AIP_V_directory;
-        if ((own || strcmp(row->field, path) == 0) && !(row->flags & AIP_F_SECRET)) {
+    static const struct {
+        const char *name;
+        int index;
+    } settable[] = {{"prefix", AIP_V_prefix},
+                    {"directory", AIP_V_directory},
+                    {"mount", AIP_V_mount},
+                    {"kv", AIP_V_kv},
+                    {"namespace", AIP_V_namespace},
+                    {"base64_decode", AIP_V_base64_decode},
+                    {"ttl", AIP_V_ttl},
+                    {"neg_ttl", AIP_V_neg_ttl},
+                    {"resurrect_ttl", AIP_V_resurrect_ttl}};
+    for (size_t i = 0; i < sizeof settable / sizeof *settable; i++) {
+        if (strcmp(name, settable[i].name) == 0) {
             char *argv[] = {(char *)value};
-            return aip_field_set(row, &vault->f, 1, argv, pool);
+            return aip_field_set(&aip_vault_table[settable[i].index], &vault->f, 1, argv, pool);
         }
     }
     return apr_psprintf(pool, "'%s' is no field of a vault that a reference can set", name);

@@ -41,9 +41,14 @@ static const char *fingerprint(const aip_vault_t *vault, bool login, apr_pool_t 
             aip_field_text(&aip_vault_table[of_secrets[i]], &vault->f, pool);
         all = apr_pstrcat(pool, all, "\n", words ? apr_array_pstrcat(pool, words, ' ') : "", NULL);
     }
-    all = apr_pstrcat(pool, all, "\n",
-                      vault->egress && vault->egress->client_cert ? vault->egress->client_cert : "",
-                      NULL);
+    all = apr_pstrcat(pool, all, "\n", vault->scope ? vault->scope : "", NULL);
+    if (vault->egress) {
+        const aip_egress_t *e = vault->egress;
+        const char *const ways[] = {e->client_cert, e->ca_file, e->proxy_host};
+        for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+            all = apr_pstrcat(pool, all, "\n", ways[i] ? ways[i] : "", NULL);
+        }
+    }
     SHA256((const unsigned char *)all, strlen(all), digest);
     return apr_pescape_hex(pool, digest, sizeof digest, 0);
 }
@@ -79,6 +84,15 @@ static aip_fetched_e fetch_local(const aip_source_t *source, aip_fetched_t *fetc
                                                                        : outcome;
 }
 
+/* Whether it was the token that was refused; a good one just must not read the secret. */
+static bool is_stale(const aip_vault_t *vault, const char *text, const aip_source_t *source,
+                     apr_pool_t *pool)
+{
+    aip_vault_token_t token = {.text = text};
+    const char *unused;
+    return aip_hcv_look_up(vault, &token, source->store->stop, pool, &unused) == AIP_FETCHED_DENIED;
+}
+
 /* A token that is refused may have expired or been revoked: a fresh login is tried, once. */
 static aip_fetched_e fetch_hcv(const aip_source_t *source, aip_fetched_t *fetched, apr_pool_t *pool)
 {
@@ -86,14 +100,18 @@ static aip_fetched_e fetch_hcv(const aip_source_t *source, aip_fetched_t *fetche
     apr_uint64_t bad = 0, turn = 0;
     aip_fetched_e outcome = AIP_FETCHED_AWAY;
     for (int tries = 0; tries < 2; tries++) {
-        const char *token =
-            aip_secrets_need(source->store, secret->token, bad, &turn, pool, &fetched->error);
-        if (!token || turn == bad) {
-            return token ? AIP_FETCHED_DENIED : AIP_FETCHED_AWAY;
+        const char *why;
+        const char *token = aip_secrets_need(source->store, secret->token, bad, &turn, pool, &why);
+        if (!token) {
+            fetched->error = why;
+            return AIP_FETCHED_AWAY;
+        }
+        if (turn == bad) {
+            return AIP_FETCHED_DENIED; /* with the words of the refusal */
         }
         outcome = aip_hcv_read(secret->vault, &secret->ref, token + 1, &fetched->value,
                                source->store->stop, pool, &fetched->error);
-        if (outcome != AIP_FETCHED_DENIED) {
+        if (outcome != AIP_FETCHED_DENIED || !is_stale(secret->vault, token + 1, source, pool)) {
             break;
         }
         bad = turn;
@@ -149,7 +167,8 @@ static aip_fetched_e fetch_token(const aip_source_t *source, aip_fetched_t *fetc
         token.text = current + 1;
         outcome = aip_hcv_renew(login->vault, &token, source->store->stop, pool, &fetched->error);
     }
-    if (outcome != AIP_FETCHED_OK) { /* a token at the end of its life is refused in many ways */
+    /* A token at the end of its life is refused in many ways, or gets no time. */
+    if (outcome != AIP_FETCHED_OK || token.lifetime == 0) {
         outcome = log_in(source, &token, pool, &fetched->error);
     }
     if (outcome == AIP_FETCHED_OK) {
@@ -177,10 +196,12 @@ static int add_login(aip_secrets_t *store, const aip_vault_t *vault, apr_pool_t 
         source.id = apr_pstrcat(pool, "secret-id ", id, NULL);
         source.shown = apr_psprintf(pool, "AIVaultApproleSecretId of <AIVault %s>", vault->prefix);
         source.fetch = fetch_secret_id;
+        source.once = vault->f.approle_response_wrapping;
         login->secret_id = aip_secrets_add(store, &source);
     }
     source.id = apr_pstrcat(pool, "token ", id, NULL);
     source.shown = apr_psprintf(pool, "the login to <AIVault %s>", vault->prefix);
+    source.once = false;
     source.fetch = fetch_token;
     return aip_secrets_add(store, &source);
 }

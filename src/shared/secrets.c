@@ -22,6 +22,7 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 #define SLOTS_AT_ONCE 16
 #define KEY_BYTES 32
+#define PATIENCE apr_time_from_sec(5)   /* a start waits for vaults so long, and one answer more */
 #define LOOK_AGAIN apr_time_from_sec(1) /* other processes may have made something due */
 
 /* In the parent's memory. */
@@ -136,10 +137,10 @@ static void log_line(void *baton, aip_log_level_e level, const char *message)
 
 /* ---- the parent ---- */
 
-static void first_round(aip_secrets_t *store, apr_pool_t *pool)
+static void first_round(aip_secrets_t *store, bool wait, apr_pool_t *pool)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    (void)aip_secrets_refresh(store, pool);
+    aip_secrets_first(store, wait ? APR_INT64_MAX : apr_time_now() + PATIENCE, pool);
     curl_global_cleanup();
 }
 
@@ -194,7 +195,7 @@ apr_status_t aip_secrets_open(apr_pool_t *pconf, server_rec *s)
     }
     if (rv == APR_SUCCESS && aip_secrets_count(store)) {
         aip_secrets_ready(store, kept->key, (aip_log_t){log_line, s});
-        first_round(store, scratch);
+        first_round(store, required(s), scratch);
         const char *missing = aip_secrets_missing(store, scratch);
         if (missing && required(s)) {
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, s,
@@ -226,7 +227,7 @@ apr_status_t aip_secrets_open_private(apr_pool_t *pool)
     }
     aip_secrets_use(store);
     aip_secrets_ready(store, key, (aip_log_t){0});
-    first_round(store, pool);
+    first_round(store, true, pool);
     return APR_SUCCESS;
 }
 

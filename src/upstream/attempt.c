@@ -33,6 +33,13 @@ static bool sends_key(const aip_request_t *req, const aip_target_t *target)
     return aip_access_is_key(req->r, aip_json_string(member->value, req->r->pool));
 }
 
+/* Whether the body keeps a credential of the client's. */
+static bool keeps_own(const aip_request_t *req, const aip_target_t *target)
+{
+    return target->f.auth_allow_override && target->body_param >= 0 &&
+           aip_chat_has_extra(&req->chat, target->body_param) && !sends_key(req, target);
+}
+
 /* Without a credential as the statistics log may show it: "***" stands for it, whosever it is. */
 static aip_span_t build_body(const aip_request_t *req, const aip_target_t *target,
                              const aip_credential_t *credential)
@@ -50,7 +57,7 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
         .want_usage = aip_sink_wants_usage(req, target),
         .drop_stream_options = target->provider->drop_stream_options,
         .extra_index = target->body_param,
-        .extra_keep = f->auth_allow_override && credential && !sends_key(req, target),
+        .extra_keep = credential && keeps_own(req, target),
     };
     if (target->body_param >= 0) {
         options.extra_name = req->extra[target->body_param];
@@ -161,6 +168,7 @@ static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
     *result = (aip_http1_result_t){.outcome = AIP_OUTCOME_SECRET};
     aip_state_begin(target);
     if (aip_credential_read(req, target, &credential, &req->upstream.unsent) == APR_SUCCESS) {
+        credential.clients_param |= keeps_own(req, target);
         ask_twice(req, target, &credential, state, result);
     }
     aip_state_end(target);
@@ -227,24 +235,23 @@ static const aip_target_t *next_target(aip_request_t *req, bool *probe)
 int aip_upstream_run(aip_request_t *req, aip_error_t *err)
 {
     const aip_location_fields_t *f = &req->conf->f;
-    int n = req->candidates.n;
+    int n = req->candidates.n, asked = 0, limit = (int)f->balancer_retries + 1;
     aip_kept_t kept = {0}, held = {0};
     aip_sink_state_t state;
     aip_http1_result_t result = {0};
     bool probe;
-    if (n > f->balancer_retries + 1) {
-        n = (int)f->balancer_retries + 1;
-    }
+
     req->upstream.attempts =
         apr_pcalloc(req->r->pool, (apr_size_t)n * sizeof *req->upstream.attempts);
-    while (req->upstream.n < n) {
+    while (req->upstream.n < n && asked < limit) {
         const aip_target_t *target = next_target(req, &probe);
         if (!target) {
             break;
         }
-        bool last = req->upstream.n + 1 == n;
+        bool last = req->upstream.n + 1 == n || asked + 1 == limit;
         aip_sink_init(&state, req, target, last ? 0 : f->balancer_failover_criteria, &held);
         aip_attempt_t *entry = attempt(req, target, &state, &result);
+        asked += result.outcome != AIP_OUTCOME_SECRET; /* without a credential nobody was asked */
         bool withheld = result.outcome == AIP_OUTCOME_WITHHELD;
         if (!withheld) {
             aip_sink_note(&state);

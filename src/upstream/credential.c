@@ -75,7 +75,7 @@ static apr_status_t read_header(const aip_request_t *req, const aip_target_t *ta
     }
     const char *own =
         f->auth_allow_override ? aip_access_client_header(req->r, c->header_name) : NULL;
-    c->clients = own && aip_header_value_ok(own);
+    c->clients = own && *own && aip_header_value_ok(own);
     if (c->clients) {
         c->header_value = own;
         return APR_SUCCESS;
@@ -94,7 +94,7 @@ static void pass_on(const aip_request_t *req, const aip_target_t *target, aip_cr
                        i < sizeof client_credentials / sizeof *client_credentials;
          i++) {
         const char *value = aip_access_client_header(r, client_credentials[i]);
-        if (value && aip_header_value_ok(value)) {
+        if (value && *value && aip_header_value_ok(value)) {
             c->fields =
                 apr_pstrcat(r->pool, c->fields, client_credentials[i], ": ", value, CRLF, NULL);
         }
@@ -120,11 +120,17 @@ static apr_status_t read_param(const aip_request_t *req, const aip_target_t *tar
         return rv;
     }
     c->param_value = value;
+    c->clients_param = raw != NULL;
+
     if (query) {
         c->param = apr_pstrcat(pool, aip_url_encode(name, pool), "=",
                                raw ? raw : aip_url_encode(value, pool), NULL);
     } else {
         c->body_value = (aip_span_t){value, strlen(value)};
+        /* The body was read with that name, unless it could not be used, or is a new one. */
+        if (strcmp(name, req->extra[target->body_param].data) != 0) {
+            return unusable(req, target, "AIAuthParamName", err);
+        }
         if (!aip_body_value_ok(value, pool)) {
             return unusable(req, target, "AIAuthParamValue", err);
         }
@@ -173,8 +179,8 @@ bool aip_credential_renewable(const aip_target_t *target, const aip_credential_t
 {
     const aip_target_fields_t *f = &target->f;
     return target->cloud != AIP_CLOUD_NONE ||
-           (!c->clients && (f->set[AIP_T_auth_header_value] == AIP_SET_REFERENCE ||
-                            f->set[AIP_T_auth_param_value] == AIP_SET_REFERENCE));
+           (!c->clients && f->set[AIP_T_auth_header_value] == AIP_SET_REFERENCE) ||
+           (!c->clients_param && f->set[AIP_T_auth_param_value] == AIP_SET_REFERENCE);
 }
 
 static bool same_text(const char *a, const char *b)

@@ -17,6 +17,7 @@ typedef struct aip_credential_t {
     const char *token;                      /**< of a cloud identity, or NULL */
     aip_aws_keys_t aws;                     /**< access_key NULL: the request is not signed */
     bool clients;                           /**< the header is the client's own */
+    bool clients_param;                     /**< the parameter is */
 } aip_credential_t;
 
 /** Resolves it. Errors: 503, a secret has no value or one that cannot be used. */

@@ -57,12 +57,20 @@ static aip_sink_e on_wait(void *ctx)
     return AIP_SINK_CONTINUE;
 }
 
+/* The client's own, where the section lets it have one; or NULL. */
+static const char *own_credential(const aip_request_t *req, const aip_embedder_conf_t *conf)
+{
+    const char *own = req->conf->f.embeddings_auth_allow_override && conf->header_name
+                          ? aip_access_client_header(req->r, conf->header_name)
+                          : NULL;
+    return own && *own && aip_header_value_ok(own) ? own : NULL;
+}
+
 /* @param conf  with its references resolved */
 static aip_span_t head(const aip_request_t *req, const aip_embedder_conf_t *conf,
                        const aip_endpoint_t *endpoint, apr_size_t body_len)
 {
     const request_rec *r = req->r;
-    const aip_location_fields_t *f = &req->conf->f;
     const char *query = endpoint->url.query, *credential = "";
     if (conf->param_name && !conf->param_in_body) {
         query = apr_pstrcat(r->pool, query ? query : "", query ? "&" : "",
@@ -70,11 +78,9 @@ static aip_span_t head(const aip_request_t *req, const aip_embedder_conf_t *conf
                             aip_url_encode(conf->param_value, r->pool), NULL);
     }
     if (conf->header_name) {
-        const char *own = f->embeddings_auth_allow_override
-                              ? aip_access_client_header(r, conf->header_name)
-                              : NULL;
-        own = own && aip_header_value_ok(own) ? own : conf->header_value;
-        credential = apr_pstrcat(r->pool, conf->header_name, ": ", own, CRLF, NULL);
+        const char *own = own_credential(req, conf);
+        credential = apr_pstrcat(r->pool, conf->header_name, ": ", own ? own : conf->header_value,
+                                 CRLF, NULL);
     }
     const char *text = apr_psprintf(r->pool,
                                     "POST %s%s%s HTTP/1.1" CRLF "Host: %s" CRLF
@@ -175,7 +181,8 @@ apr_status_t aip_embed_call(aip_request_t *req, aip_router_t *router,
     }
     deadline = req->deadline && req->deadline < deadline ? req->deadline : deadline;
     ask(req, &conf, endpoint, text, deadline, &answer, &result);
-    if (answer.status == HTTP_UNAUTHORIZED && renew(written, &conf, deadline, pool)) {
+    if (answer.status == HTTP_UNAUTHORIZED && !own_credential(req, &conf) &&
+        renew(written, &conf, deadline, pool)) {
         ask(req, &conf, endpoint, text, deadline, &answer, &result);
     }
     if (result.outcome != AIP_OUTCOME_OK || answer.status != 200) {

@@ -26,7 +26,10 @@ static apr_status_t ask(const tunnel_t *t)
 {
     const aip_url_t *url = &t->endpoint->url;
     const char *head = aip_connect_head(t->endpoint->egress, url->host, url->port, t->r->pool);
-    size_t len = strlen(head), sent = 0;
+    size_t len = head ? strlen(head) : 0, sent = 0;
+    if (!head) {
+        return APR_ENOENT;
+    }
     while (sent < len) {
         struct iovec vec = {.iov_base = (char *)head + sent, .iov_len = len - sent};
         apr_size_t n = 0;
@@ -68,7 +71,8 @@ static apr_status_t hear(const tunnel_t *t, aip_connect_e *answer, int *status)
 
 static void complain(const tunnel_t *t, apr_status_t rv, aip_connect_e answer, int status)
 {
-    const char *why = APR_STATUS_IS_TIMEUP(rv)    ? "it did not answer in time"
+    const char *why = APR_STATUS_IS_ENOENT(rv)    ? "AIEgressProxyAuth has no value"
+                      : APR_STATUS_IS_TIMEUP(rv)  ? "it did not answer in time"
                       : rv != APR_SUCCESS         ? "it closed the connection"
                       : answer == AIP_CONNECT_BAD ? "its answer is no HTTP head alone"
                       : status == HTTP_PROXY_AUTHENTICATION_REQUIRED
