@@ -166,8 +166,6 @@ static const char *set_up(aip_redis_tls_t *tls, const aip_redis_conf_t *conf, ap
     tls->ctx = ctx;
     apr_pool_cleanup_register(pool, ctx, free_ctx, apr_pool_cleanup_null);
     SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
-    /* A large write returns after each record, so its deadline is looked at. */
-    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_verify(ctx, tls->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
     if (!SSL_CTX_set_min_proto_version(ctx,
