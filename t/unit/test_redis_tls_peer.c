@@ -260,7 +260,8 @@ START_TEST(every_failure)
     ck_assert_msg(strstr(err.message, failures[_i].words), "%s", err.message);
     ck_assert_msg(took >= failures[_i].least && took <= failures[_i].most, "took %d ms", took);
     cpu = (clock() - cpu) * 1000 / CLOCKS_PER_SEC;
-    ck_assert_msg(cpu < 100, "%d ms of CPU: it must wait, not spin", (int)cpu);
+    ck_assert_msg(!failures[_i].least || cpu < 100, "%d ms of CPU: it must wait, not spin",
+                  (int)cpu);
     peer_stop(&peer);
 }
 END_TEST
