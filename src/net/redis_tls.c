@@ -167,8 +167,6 @@ static const char *set_up(aip_redis_tls_t *tls, const aip_redis_conf_t *conf, ap
     tls->ctx = ctx;
     apr_pool_cleanup_register(pool, ctx, free_ctx, apr_pool_cleanup_null);
     SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
-    /* A large write returns after each record, so its deadline is looked at. */
-    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_verify(ctx, tls->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
     if (!SSL_CTX_set_min_proto_version(ctx,
@@ -239,18 +237,27 @@ static apr_status_t handshake_failed(const aip_redis_tls_t *tls, const SSL *ssl,
                                      apr_pool_t *pool, aip_error_t *err)
 {
     long verdict = SSL_get_verify_result(ssl);
-    const char *reason = aip_redis_tls_reason();
+    const char *reason = aip_redis_tls_reason(), *hint = "";
 
     if (tls->verify && verdict != X509_V_OK) {
         return FAIL(err, pool, 502, "vectordb_unreachable",
                     "redis: TLS: certificate verify failed: %s (for %s)",
                     X509_verify_cert_error_string(verdict), tls->name);
     }
+    switch (ERR_GET_REASON(ERR_peek_last_error())) {
+    case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE: /* what TLS 1.2 says to it */
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+    case 0: /* just closed */
+        hint = tls->with_certificate ? "" : "; no client certificate is configured";
+        break;
+    default:
+        break;
+    }
     if (!reason) {
         reason = error ? strerror(error) : "the server closed the connection";
     }
     return FAIL(err, pool, 502, "vectordb_unreachable", "redis: TLS: the handshake failed: %s%s",
-                reason, tls->with_certificate ? "" : "; no client certificate is configured");
+                reason, hint);
 }
 
 /** Goes on until the handshake is done. @return 1 done, 0 failed, -1 out of time */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "aip/vectordb.h"
@@ -245,6 +246,7 @@ START_TEST(every_failure)
     peer_t peer = {.deed = failures[_i].deed};
     float distances[2];
     apr_time_t start;
+    clock_t cpu = clock();
     int took;
 
     peer_start(&peer);
@@ -256,7 +258,14 @@ START_TEST(every_failure)
     took = (int)apr_time_as_msec(apr_time_now() - start);
     ck_assert_msg(!strcmp(err.code, failures[_i].code), "%s: %s", err.code, err.message);
     ck_assert_msg(strstr(err.message, failures[_i].words), "%s", err.message);
+    /* A hint at the client certificate only where its lack can be the cause. */
+    ck_assert_msg(failures[_i].deed == HANGS_UP || failures[_i].deed == CLOSES_AFTER ||
+                      !strstr(err.message, "client certificate"),
+                  "%s", err.message);
     ck_assert_msg(took >= failures[_i].least && took <= failures[_i].most, "took %d ms", took);
+    cpu = (clock() - cpu) * 1000 / CLOCKS_PER_SEC;
+    ck_assert_msg(!failures[_i].least || cpu < 100, "%d ms of CPU: it must wait, not spin",
+                  (int)cpu);
     peer_stop(&peer);
 }
 END_TEST
@@ -333,6 +342,24 @@ START_TEST(dead_connection_is_replaced)
 }
 END_TEST
 
+/** What others left in this thread's queue of errors is not taken for ours. */
+START_TEST(errors_of_others)
+{
+    peer_t peer = {.deed = ANSWERS};
+    float distances[2];
+    aip_vectordb_t *db;
+
+    peer_start(&peer);
+    db = aip_vectordb_redis(&conf, AIP_METRIC_COSINE, pool);
+    for (int i = 0; i < 20; i++) {
+        ck_assert_int_ne(SSL_CTX_load_verify_locations(peer.ctx, "/not/there", NULL), 1);
+        ck_assert_msg(query(db, distances) == APR_SUCCESS, "%d: %s", i, err.message);
+    }
+    ck_assert_int_eq(peer.accepted, 1);
+    peer_stop(&peer);
+}
+END_TEST
+
 /** No time-outs at all. */
 START_TEST(without_limits)
 {
@@ -360,6 +387,7 @@ Suite *redis_tls_peer_suite(void)
     tcase_add_test(tcase, peer_reads_nothing);
     tcase_add_loop_test(tcase, every_name, 0, sizeof(names) / sizeof(names[0]));
     tcase_add_test(tcase, dead_connection_is_replaced);
+    tcase_add_test(tcase, errors_of_others);
     tcase_add_test(tcase, without_limits);
     return suite;
 }
