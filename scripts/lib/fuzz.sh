@@ -17,8 +17,8 @@ mkdir -p "$dir/obj"
 dir=$(cd "$dir" && pwd)
 cd "$src"
 
-read -r -a flags <<<"$(pkg-config --cflags apr-1 apr-util-1 libcurl jansson hiredis openssl)"
-read -r -a libs <<<"$(pkg-config --libs apr-1 apr-util-1 libcurl jansson hiredis openssl)"
+read -r -a flags <<<"$(pkg-config --cflags apr-1 apr-util-1 libcurl jansson hiredis libpq openssl)"
+read -r -a libs <<<"$(pkg-config --libs apr-1 apr-util-1 libcurl jansson hiredis libpq openssl)"
 compile=(clang -std=gnu11 -O1 -g -Iinclude "${flags[@]}" '-DAIP_VERSION="fuzz"' "-DAIP_EMBEDDER_DIR=\"$src/share/embedder\""
     '-fsanitize=address,undefined,fuzzer-no-link' -fno-sanitize-recover=undefined)
 

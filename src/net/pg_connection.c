@@ -205,13 +205,6 @@ static aip_pg_outcome_e next_result(PGconn *conn, apr_time_t deadline, size_t *t
     return AIP_PG_DONE;
 }
 
-static bool is_copy(const PGresult *result)
-{
-    ExecStatusType status = PQresultStatus(result);
-
-    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
-}
-
 aip_pg_outcome_e aip_pg_exchange(PGconn *conn, const aip_pg_command_t *command, apr_time_t deadline,
                                  PGresult **result)
 {
@@ -227,17 +220,14 @@ aip_pg_outcome_e aip_pg_exchange(PGconn *conn, const aip_pg_command_t *command, 
     if (outcome == AIP_PG_DONE) {
         outcome = next_result(conn, deadline, &taken, result);
     }
-    /* A COPY has no end of its own, and one statement has one result. */
-    if (outcome == AIP_PG_DONE && (!*result || is_copy(*result))) {
-        outcome = AIP_PG_FAILED;
-    }
+    /* One statement has one result. A COPY would have them for ever, and is not asked for more. */
     if (outcome == AIP_PG_DONE) {
         outcome = next_result(conn, deadline, &taken, &next);
     }
     if (outcome == AIP_PG_DONE) {
-        outcome = PQstatus(conn) != CONNECTION_OK                     ? AIP_PG_CLOSED
-                  : next || PQtransactionStatus(conn) != PQTRANS_IDLE ? AIP_PG_FAILED
-                                                                      : AIP_PG_DONE;
+        outcome = PQstatus(conn) != CONNECTION_OK                                 ? AIP_PG_CLOSED
+                  : !*result || next || PQtransactionStatus(conn) != PQTRANS_IDLE ? AIP_PG_FAILED
+                                                                                  : AIP_PG_DONE;
     }
     PQclear(next);
     if (outcome != AIP_PG_DONE) {

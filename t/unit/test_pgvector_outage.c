@@ -178,7 +178,7 @@ START_TEST(locked_table)
     }
     for (int i = 0; i < 200 && pg_connections() > 1; i++) {
         usleep(10000);
-        pg_admin_do("COMMIT; BEGIN; LOCK TABLE ai_proxy_adv_vectors_4"); /* a new snapshot */
+        pg_admin_do("SELECT pg_stat_clear_snapshot()");
     }
     ck_assert_int_le(pg_connections(), 1);
     pg_admin_do("COMMIT");
@@ -249,9 +249,10 @@ static int hammer_all(aip_vectordb_t *db, const aip_references_t *refs, int roun
         pg_admin_do(KILL);
         usleep(2000);
     }
-    for (int i = 0; !kills && i < 20; i++) {
+    for (int i = 0; !kills && i < 100; i++) {
         int now = pg_connections();
 
+        usleep(2000);
         most = now > most ? now : most;
     }
     for (int i = 0; i < 12; i++) {
