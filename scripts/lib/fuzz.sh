@@ -25,7 +25,7 @@ compile=(clang -std=gnu11 -O1 -g -Iinclude "${flags[@]}" '-DAIP_VERSION="fuzz"' 
 # Objects that are older than their source or any header are made again, on all cores.
 build() {
     local sources source object newest wrap
-    sources=$(find src/balance src/chat src/embeddings src/net src/provider src/route src/secret src/vectordb -name '*.c' |
+    sources=$(find src/access src/balance src/chat src/embeddings src/net src/provider src/route src/secret src/vectordb -name '*.c' |
         sort)
     newest=$(find include src t/fuzz -name '*.h' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
     for source in $sources src/config/fields.c t/fuzz/fuzz_*.c; do
