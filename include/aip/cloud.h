@@ -26,8 +26,8 @@ typedef struct aip_cloud_auth_t {
     bool azure_use_managed_identity;
     const char *gcp_metadata_url, *gcp_oauth_token_url, *gcp_service_account_json;
     bool gcp_use_service_account;
-    const char
-        *scope; /**< tells apart what references of the same text mean; NULL: their address */
+    /** Tells apart what references of the same text mean; NULL: their address does. */
+    const char *scope;
 } aip_cloud_auth_t;
 
 aip_cloud_auth_t aip_cloud_of_target(const aip_target_fields_t *fields, apr_pool_t *pool);

@@ -240,7 +240,6 @@ int aip_upstream_run(aip_request_t *req, aip_error_t *err)
     aip_sink_state_t state;
     aip_http1_result_t result = {0};
     bool probe;
-
     req->upstream.attempts =
         apr_pcalloc(req->r->pool, (apr_size_t)n * sizeof *req->upstream.attempts);
     while (req->upstream.n < n && asked < limit) {

@@ -121,7 +121,6 @@ static apr_status_t read_param(const aip_request_t *req, const aip_target_t *tar
     }
     c->param_value = value;
     c->clients_param = raw != NULL;
-
     if (query) {
         c->param = apr_pstrcat(pool, aip_url_encode(name, pool), "=",
                                raw ? raw : aip_url_encode(value, pool), NULL);

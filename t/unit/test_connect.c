@@ -18,6 +18,8 @@ START_TEST(asks)
     egress.proxy_auth = NULL;
     ck_assert_str_eq(aip_connect_head(&egress, "::1", 8080, pool),
                      "CONNECT [::1]:8080 HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n");
+    egress.proxy_auth = "{vault://env/NOT_FETCHED}"; /* not without what was asked for */
+    ck_assert_ptr_null(aip_connect_head(&egress, "api.example.com", 443, pool));
 }
 END_TEST
 

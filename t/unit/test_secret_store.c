@@ -27,6 +27,7 @@ typedef struct script_t {
     aip_fetched_e outcome;
     char value[80];
     apr_interval_time_t lifetime, takes;
+    bool refused_meanwhile; /* a peer refuses the value while the fetch runs */
     _Atomic(int) asked, inside, together;
 } script_t;
 
@@ -43,6 +44,11 @@ static aip_fetched_e fetch(const aip_source_t *source, aip_fetched_t *fetched, a
     }
     atomic_fetch_add(&s->asked, 1);
     apr_sleep(s->takes);
+    if (s->refused_meanwhile) {
+        apr_uint64_t turn;
+        (void)aip_secrets_get(source->store, source->slot, &turn, p);
+        ck_assert(aip_secrets_refused(source->store, source->slot, turn));
+    }
     fetched->value = apr_pstrdup(p, s->value);
     fetched->lifetime = s->lifetime;
     fetched->error = "the reason";
@@ -276,6 +282,171 @@ START_TEST(waiting_ends)
 }
 END_TEST
 
+START_TEST(a_refusal_during_a_fetch_asks_for_another)
+{
+    (void)aip_secrets_refresh(store, pool);
+    script->refused_meanwhile = true;
+    make_due();
+    (void)aip_secrets_refresh(store, pool);
+    ck_assert_int_eq(script->asked, 2);
+    script->refused_meanwhile = false; /* what it gave may be from before the rotation */
+    (void)aip_secrets_refresh(store, pool);
+    ck_assert_int_eq(script->asked, 3);
+    (void)aip_secrets_refresh(store, pool);
+    ck_assert_int_eq(script->asked, 3);
+}
+END_TEST
+
+/* A token is another one after each fetch: only time can limit the fetches that refusals cause. */
+START_TEST(a_changing_value_is_fetched_early_once)
+{
+    aip_source_t *source = (aip_source_t *)aip_secrets_source(store, 0);
+    apr_uint64_t turn;
+    source->changing = true;
+    (void)aip_secrets_refresh(store, pool);
+    for (int i = 0; i < 5; i++) {
+        (void)aip_secrets_get(store, 0, &turn, pool);
+        ck_assert_int_eq(aip_secrets_refused(store, 0, turn), i == 0);
+        apr_snprintf(script->value, sizeof script->value, "token %d", i);
+        (void)aip_secrets_refresh(store, pool);
+    }
+    ck_assert_int_eq(script->asked, 2);
+    ck_assert_str_eq(get(), "token 0");
+}
+END_TEST
+
+START_TEST(what_can_be_fetched_once_survives_a_refusal)
+{
+    aip_source_t *source = (aip_source_t *)aip_secrets_source(store, 0);
+    apr_uint64_t turn, other;
+    const char *error;
+    for (int once = 1; once >= 0; once--) {
+        source->once = once;
+        script->outcome = AIP_FETCHED_OK;
+        make_due();
+        (void)aip_secrets_refresh(store, pool);
+        (void)aip_secrets_get(store, 0, &turn, pool);
+        script->outcome = AIP_FETCHED_DENIED;
+        ck_assert_ptr_null(aip_secrets_need(store, 0, turn, &other, pool, &error));
+        ck_assert_str_eq(error, "the reason");
+        ck_assert_int_eq(get() != NULL, once);
+    }
+}
+END_TEST
+
+START_TEST(a_clock_that_was_set_back)
+{
+    apr_time_t later = apr_time_now() + apr_time_from_sec(3600);
+    apr_uint64_t turn;
+    atomic_store(&slot->lease, later);
+    (void)aip_secrets_refresh(store, pool);
+    ck_assert_str_eq(get(), SECRET);
+    (void)aip_secrets_get(store, 0, &turn, pool);
+    atomic_store(&slot->refused, later);
+    atomic_store(&slot->refused_turn, turn);
+    ck_assert(aip_secrets_refused(store, 0, turn));
+    (void)aip_secrets_refresh(store, pool);
+    ck_assert_int_eq(script->asked, 2);
+}
+END_TEST
+
+/* ---- several secrets ---- */
+
+#define MANY 3
+
+static script_t scripts[MANY];
+static char order[40];
+
+static aip_fetched_e fetch_one_of_many(const aip_source_t *source, aip_fetched_t *fetched,
+                                       apr_pool_t *p)
+{
+    size_t len = strlen(order);
+    apr_snprintf(order + len, sizeof order - len, "%d", source->slot);
+    return fetch(source, fetched, p);
+}
+
+static aip_secret_slot_t *slots[MANY];
+
+static void open_many(const char *a, const char *b, const char *c)
+{
+    const char *const origins[] = {a, b, c};
+    store = aip_secrets_create(pool);
+    for (int i = 0; i < MANY; i++) {
+        scripts[i] = (script_t){.outcome = AIP_FETCHED_OK, .value = SECRET};
+        aip_source_t source = {.id = apr_psprintf(pool, "%d", i),
+                               .shown = "one of many",
+                               .ttl = apr_time_from_sec(100),
+                               .patience = apr_time_from_sec(1),
+                               .origin = origins[i],
+                               .fetch = fetch_one_of_many,
+                               .ctx = &scripts[i]};
+        ck_assert_int_eq(aip_secrets_add(store, &source), i);
+    }
+    for (int i = 0; i < MANY; i++) {
+        slots[i] = apr_pcalloc(pool, aip_secret_slot_size());
+        aip_secrets_attach(store, i, slots[i]);
+    }
+    aip_secrets_ready(store, key, (aip_log_t){0});
+    *order = '\0';
+}
+
+/* One round in which all are due. @return which were fetched, in order */
+static const char *next_round(void)
+{
+    for (int i = 0; i < MANY; i++) {
+        atomic_store(&slots[i]->due, 1);
+    }
+    *order = '\0';
+    (void)aip_secrets_refresh(store, pool);
+    return order;
+}
+
+START_TEST(what_is_on_this_machine_comes_first_and_what_failed_last)
+{
+    open_many("broken", "well", NULL);
+    scripts[0].outcome = AIP_FETCHED_AWAY;
+    ck_assert_str_eq(next_round(), "201");
+    ck_assert_str_eq(next_round(), "210");
+    scripts[0].outcome = AIP_FETCHED_OK;
+    ck_assert_str_eq(next_round(), "210");
+    ck_assert_str_eq(next_round(), "201"); /* in order again */
+}
+END_TEST
+
+/* Each may hang until its time-out. */
+START_TEST(one_failing_origin_in_a_round)
+{
+    open_many("broken", "broken too", "broken");
+    for (int i = 0; i < MANY; i++) {
+        scripts[i].outcome = AIP_FETCHED_AWAY;
+    }
+    ck_assert_str_eq(next_round(), "01"); /* nobody knew; 2 is where 0 is */
+    ck_assert_str_eq(next_round(), "0");
+    (void)aip_secrets_refresh(store, pool); /* 0 and 2 have their pause now */
+    ck_assert_str_eq(order, "01");
+}
+END_TEST
+
+START_TEST(a_restart_waits_for_what_is_missing_only)
+{
+    open_many("a", "b", NULL);
+    aip_secrets_first(store, apr_time_now() - 1, pool);
+    ck_assert_str_eq(order, ""); /* the time is over */
+    scripts[1].outcome = AIP_FETCHED_AWAY;
+    aip_secrets_first(store, APR_INT64_MAX, pool);
+    ck_assert_str_eq(order, "201");
+    apr_time_t due = atomic_load(&slots[0]->due);
+    *order = '\0';
+    aip_secrets_first(store, APR_INT64_MAX, pool);
+    ck_assert_str_eq(order, "21"); /* files are read as root; 0 has its value */
+    ck_assert_int_eq(atomic_load(&slots[0]->due), due);
+    atomic_store(&slots[0]->due, 1);
+    *order = '\0';
+    aip_secrets_first(store, APR_INT64_MAX, pool);
+    ck_assert_str_eq(order, "21"); /* a child will renew it */
+}
+END_TEST
+
 /* ---- several processes ---- */
 
 START_TEST(one_at_a_time_fetches)
@@ -452,6 +623,13 @@ Suite *secret_store_suite(void)
     tcase_add_test(tcase, a_file_that_only_root_may_read_stays);
     tcase_add_test(tcase, a_refused_value_is_fetched_early_once);
     tcase_add_test(tcase, waiting_ends);
+    tcase_add_test(tcase, a_refusal_during_a_fetch_asks_for_another);
+    tcase_add_test(tcase, a_changing_value_is_fetched_early_once);
+    tcase_add_test(tcase, what_can_be_fetched_once_survives_a_refusal);
+    tcase_add_test(tcase, a_clock_that_was_set_back);
+    tcase_add_test(tcase, what_is_on_this_machine_comes_first_and_what_failed_last);
+    tcase_add_test(tcase, one_failing_origin_in_a_round);
+    tcase_add_test(tcase, a_restart_waits_for_what_is_missing_only);
     tcase_add_test(tcase, one_at_a_time_fetches);
     tcase_add_test(tcase, a_fetcher_that_died_is_replaced);
     tcase_add_test(tcase, readers_and_a_writer);
