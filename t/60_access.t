@@ -6,6 +6,8 @@ use strict;
 use warnings FATAL => 'all';
 use lib 't/lib';
 use AIPTest;
+use Digest::SHA qw(sha1);
+use MIME::Base64 qw(encode_base64);
 use Time::HiRes qw(time);
 
 my $state = "$AIPTest::Setup::t/state";
@@ -93,6 +95,32 @@ AIEmbeddingsAuthAllowOverride On
 AIVectordbDimensions 64
 AIRouteCache none
 AIStateDir state
+CONF
+# A password of this server's, or a key where none is asked for, next to a target that takes the client's own credential.
+AIPTest::Setup::write_file("$state/access-passwd", 'x:{SHA}' . encode_base64(sha1('y')));
+my $override = target('one', 'MOCK_1', 'AIModelName one', 'AIAuthHeaderName Authorization', 'AIAuthHeaderValue "Bearer ours"', 'AIAuthAllowOverride On');
+$conf .= <<"CONF";
+<Location /password>
+AIProxy On
+AuthType Basic
+AuthName x
+AuthBasicProvider file
+AuthUserFile "$state/access-passwd"
+Require valid-user
+$override
+</Location>
+<Location /if>
+AIProxy On
+AIApiKeyFile "$keys"
+<If "%{HTTP:X-Open} == 'yes'">
+AIApiKeyFile none
+</If>
+$override
+</Location>
+<Location /no-keys>
+AIProxy On
+$override
+</Location>
 CONF
 my $h = start_httpd($conf);
 
@@ -191,6 +219,11 @@ like((sent("$over_q?k=$_", chat('x'), 'MOCK_1', bearer($key{alice})))[0]{path}, 
 like((sent("$over_q?k=theirs", chat('x'), 'MOCK_1', bearer($key{alice})))[0]{path}, qr/\?k=theirs$/, 'override: a query of their own');
 is(from_json((sent($over_b, chat('x', k => $_->[0]), 'MOCK_1', bearer($key{alice})))[0]{body})->{k}, $_->[1], "override: body $_->[0]")
     for [$key{alice}, 'ours'], [$key{bob}, 'ours'], ['theirs', 'theirs'];
+is((sent('/password', chat('x'), 'MOCK_1', Authorization => 'Basic eDp5'))[1]{authorization}, 'Bearer ours', 'a password for this server is no credential for a target');
+is((sent($_, chat('x'), 'MOCK_1', 'X-Open' => 'yes', bearer($key{bob})))[1]{authorization}, 'Bearer ours', "$_: nor is a key, where none is asked for")
+    for '/if', '/no-keys';
+is((sent('/no-keys', chat('x'), 'MOCK_1', bearer('theirs')))[1]{authorization}, 'Bearer theirs', 'what is neither goes');
+is((sent('/no-keys', chat('x'), 'MOCK_1', Authorization => ''))[1]{authorization}, 'Bearer ours', 'an empty header is no credential');
 is((sent($embed, chat('axis:0 1'), 'MOCK_EMBED', 'X-Api-Key' => $key{alice}))[1]{'x-api-key'}, 'ours', 'override of the embeddings call');
 is((sent($embed, chat('axis:0 1'), 'MOCK_EMBED', bearer($key{alice}), 'X-Api-Key' => 'theirs'))[1]{'x-api-key'}, 'theirs', 'a credential of their own');
 
