@@ -32,6 +32,7 @@ int main(void)
         provider_suite,
         mask_suite,
         secret_suite,
+        secret_rounds_suite,
         secret_store_suite,
         identity_suite,
         identity_aws_suite,

@@ -51,6 +51,7 @@ Suite *retry_after_suite(void);
 Suite *route_suite(void);
 Suite *router_suite(void);
 Suite *secret_suite(void);
+Suite *secret_rounds_suite(void);
 Suite *secret_store_suite(void);
 Suite *share_suite(void);
 Suite *sigv4_suite(void);
