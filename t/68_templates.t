@@ -9,9 +9,12 @@ use AIPTest;
 my ($one, $two) = map { port("MOCK_$_") } 1, 2;
 sub target { my ($url, @lines) = @_; return "<AITarget t>\nAIRouteType llm/v1/chat\nAIModelProvider openai\nAIModelName m\nAIModelOptionsUpstreamUrl \"$url\"\nAIAuthHeaderName Authorization\nAIAuthHeaderValue \"Bearer operator\"\n" . join('', map {"$_\n"} @lines) . "</AITarget>\n" }
 my $allow = "AIEgressAllow http://localhost:$one/* http://127.0.0.1:$one/v1/*\n";
+my ($key, $keys) = ('aip-key-of-alice-with-256-bits-of-chance', "$AIPTest::Setup::t/state/template-keys");
+write_keys($keys, key_line('alice', $key));
 my $h = start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\n$allow"
         . "<Location /host>\nAIProxy On\nAIStatisticsLog statistics_log\n" . target("http://\$(headers.x-host):$one/v1/chat/completions", 'AILoggingLogStatistics On') . "</Location>\n"
         . "<Location /path>\nAIProxy On\n" . target("http://127.0.0.1:$one/v1/\$(query_params.team)/\$(headers.x-part)?v=\$(query_params.v)") . "</Location>\n"
+        . "<Location /keys>\nAIProxy On\nAIApiKeyFile \"$keys\"\n" . target("http://127.0.0.1:$one/v1/\$(headers.x-part)/\$(query_params.team)") . "</Location>\n"
         . "<LocationMatch ^/cap/(?<where>[^/]+)/>\nAIProxy On\n" . target("http://\$(uri_captures.where):$one/c") . "</LocationMatch>\n"
         . "<Location /other>\nAIProxy On\n" . target("http://\$(headers.x-host):$two/v1") . "</Location>\n");
 sub ask { my ($path, @headers) = @_; return client(port => port('SPARE_1'), timeout => 20)->post($path, chat('x'), @headers) }
@@ -55,6 +58,12 @@ for (['..%2f..%2fadmin', 'x'], ['a', '../../x'], ['a', '%2e%2e'], ['a', 'b/c'], 
     is(ask("/path?team=$_->[0]&v=1", 'X-Part' => $_->[1])->{status}, 403, "a part that a server could read in another way: $_->[0], $_->[1]");
 }
 is(scalar(mock_requests()), 0, 'is sent nowhere');
+mock_reset();
+my @key = (Authorization => "Bearer $key");
+is(ask('/keys?team=b', 'X-Part' => 'a', @key)->{status}, 200, 'parts next to an API key');
+is(ask('/keys?team=b', 'X-Part' => $key, @key)->{status}, 400, 'the key is no part');
+is(ask("/keys?team=$key", 'X-Part' => 'a', @key)->{status}, 400, 'nor out of the query');
+unlike(join(' ', map { $_->{path} } mock_requests()), qr/\Q$key\E/, 'and does not leave');
 mock_reset();
 for my $bad ('.', '..') {
     is(ask("/path?team=$bad&v=1", 'X-Part' => 'c')->{status}, 400, "a part '$bad' is refused");

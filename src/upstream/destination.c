@@ -3,6 +3,7 @@
  * the URL that this request makes of them, if AIEgressAllow lets that pass. */
 #include "credential.h"
 
+#include "aip/access.h"
 #include "aip/egress.h"
 #include "aip/template.h"
 
@@ -34,7 +35,7 @@ static const char *look_up(void *baton, const char *source, const char *key)
     const aip_request_t *req = baton;
     switch (*source) {
     case 'h':
-        return apr_table_get(req->r->headers_in, key);
+        return aip_access_client_header(req->r, key);
     case 'q':
         return parameter(req, key);
     default:
