@@ -2,6 +2,7 @@
 /* The module: hooks and lifecycle, nothing else. The way of a request begins in
  * src/request/handler.c. */
 #include "aip/access.h"
+#include "aip/account.h"
 #include "aip/config.h"
 #include "aip/endpoint.h"
 #include "aip/flights.h"
@@ -138,6 +139,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_handler(aip_hook_handler, NULL, mod_proxy, APR_HOOK_FIRST);
     ap_hook_handler(aip_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_log_transaction(aip_account_close, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(aip_statistics_write, NULL, NULL, APR_HOOK_MIDDLE);
     aip_register_filters();
     aip_backend_register();

@@ -15,6 +15,8 @@
 #include "aip/endpoint.h"
 #include "aip/fields.h"
 #include "aip/gateway.h"
+#include "aip/history.h"
+#include "aip/metrics.h"
 #include "aip/model2vec.h"
 #include "aip/provider.h"
 #include "aip/vectordb.h"
@@ -30,6 +32,8 @@ typedef struct aip_target_t {
     aip_endpoint_t *endpoint;
     aip_target_state_t *state;          /**< shared by all children */
     _Atomic(apr_uint32_t) *by_child;    /**< shared: how many of its requests in flight are whose */
+    aip_target_metrics_t *metrics;      /**< shared, outlives graceful restarts */
+    aip_target_history_t *history;      /**< shared, outlives graceful restarts */
     const char *shared_id;              /**< what other machines know it by */
     apr_array_header_t *force, *forbid; /**< ap_expr_info_t *, or NULL */
     aip_cloud_e cloud;                  /**< its identity, if it has one */
@@ -71,7 +75,10 @@ typedef struct aip_targets_t {
     volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
     volatile apr_uint32_t
         *store; /**< shared by all children: state of the vector store that was last logged */
-    aip_route_counts_t *counts; /**< shared by all children */
+    aip_route_counts_t *counts;     /**< shared by all children */
+    aip_gateway_metrics_t *metrics; /**< shared, outlives graceful restarts */
+    aip_gateway_history_t *history; /**< shared, outlives graceful restarts */
+    const char *pool; /**< label of metrics and logs: path, made unique within `server` */
 } aip_targets_t;
 
 typedef struct aip_dir_conf_t {

@@ -16,7 +16,8 @@ typedef struct aip_attempt_t {
     const aip_target_t *target;
     const aip_endpoint_t *endpoint; /**< where it went */
     aip_outcome_e outcome;
-    int status;               /**< the upstream's, 0: none came */
+    int status; /**< the upstream's, 0: none came */
+    apr_time_t start;
     apr_interval_time_t took; /**< until the outcome was known */
     bool no_quota;            /**< the target said that the account has none left */
 } aip_attempt_t;
@@ -26,6 +27,7 @@ typedef struct aip_answered_t {
     const aip_target_t *target; /**< whose answer the client got, NULL: none */
     const char *model;          /**< name sent upstream */
     bool stream;
+    bool observed; /**< the answer was read for its usage */
     aip_usage_t usage;
     const char *response_model; /**< NULL: not known */
     apr_time_t first_byte_at;   /**< first byte of content, 0: none */
@@ -64,7 +66,9 @@ typedef struct aip_request_t {
     const aip_dir_conf_t *conf;
     bool dry; /**< AIDryRunPath: the decision alone is asked for, nothing changes */
     apr_time_t start;
-    apr_time_t deadline; /**< AITimeoutTotal; 0: none */
+    apr_time_t deadline;           /**< AITimeoutTotal; 0: none */
+    apr_time_t end;                /**< the handler has done its work; 0: not yet */
+    apr_interval_time_t body_took; /**< until the client had sent its body */
     aip_error_t error;
 
     const aip_span_t *extra;       /**< names of body credentials, as targets->extra */
@@ -97,6 +101,7 @@ typedef struct aip_request_t {
     } upstream;
 
     aip_answered_t answered;
+    const struct aip_account_t *account; /**< see aip/account.h; NULL until the request is logged */
 } aip_request_t;
 
 /** The context of a request that this module handles, or NULL. */

@@ -123,7 +123,9 @@ static int answer(aip_request_t *req)
         return DECLINED;
     }
     /* 2. the body */
+    apr_time_t before = apr_time_now();
     rc = aip_body_read(req, err);
+    req->body_took = apr_time_now() - before;
     if (rc != OK || err->status) {
         return rc != OK ? rc : DECLINED;
     }
@@ -211,5 +213,7 @@ int aip_hook_handler(request_rec *r)
         return aip_respond_error(r, &req->error);
     }
     int rc = answer(req);
-    return rc == DECLINED ? aip_respond_error(r, &req->error) : rc;
+    rc = rc == DECLINED ? aip_respond_error(r, &req->error) : rc;
+    req->end = apr_time_now();
+    return rc;
 }

@@ -176,6 +176,7 @@ static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
                              .endpoint = credential.endpoint,
                              .outcome = result->outcome,
                              .status = result->status,
+                             .start = start,
                              .took = apr_time_now() - start};
     ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, req->r,
                   "AIP0020: attempt %d: target %s: %s, status %d, %" APR_TIME_T_FMT " us",

@@ -408,6 +408,7 @@ void aip_sink_note(aip_sink_state_t *state)
     aip_answered_t *answered = &state->req->answered;
     aip_answer_t answer;
     answered->stream = state->sse;
+    answered->observed = state->observe;
     if (!state->copied) {
         return;
     }
