@@ -7,7 +7,9 @@
 #include <apr.h>
 
 typedef struct aip_target_metrics_t {
-    _Atomic(apr_uint64_t) requests; /**< whose account names the target */
+    _Atomic(apr_uint64_t) requests, errors; /**< whose account names the target */
+    _Atomic(apr_uint64_t) prompt_tokens, completion_tokens, cost_pico; /**< of answers that were
+                                                                          counted */
 } aip_target_metrics_t;
 
 typedef struct aip_gateway_metrics_t {

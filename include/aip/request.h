@@ -30,6 +30,7 @@ typedef struct aip_answered_t {
     bool observed; /**< the answer was read for its usage */
     aip_usage_t usage;
     const char *response_model; /**< NULL: not known */
+    const char *service_tier;   /**< that the provider reported, NULL: none */
     apr_time_t first_byte_at;   /**< first byte of content, 0: none */
     aip_span_t sent_body;       /**< body sent upstream */
     aip_span_t payload; /**< response body, or the text of a stream as a JSON string's inside; only
@@ -61,6 +62,15 @@ typedef struct aip_session_t {
     int target; /**< whose session it is so far, or -1 */
 } aip_session_t;
 
+/** W3C trace context, https://www.w3.org/TR/trace-context/: lower-case hex, "" where there is none.
+ */
+typedef struct aip_trace_context_t {
+    char trace_id[33];
+    char span_id[17];   /**< of our span for the request */
+    char parent_id[17]; /**< of the client's span */
+    bool sampled;
+} aip_trace_context_t;
+
 typedef struct aip_request_t {
     request_rec *r;
     const aip_dir_conf_t *conf;
@@ -70,6 +80,7 @@ typedef struct aip_request_t {
     apr_time_t end;                /**< the handler has done its work; 0: not yet */
     apr_interval_time_t body_took; /**< until the client had sent its body */
     aip_error_t error;
+    aip_trace_context_t trace;
 
     const aip_span_t *extra;       /**< names of body credentials, as targets->extra */
     struct aip_acl_facts_t *facts; /**< what rules may ask for; NULL: there are none */

@@ -8,10 +8,12 @@
 /** Counts are -1 while unknown. */
 typedef struct aip_usage_t {
     apr_int64_t prompt_tokens, completion_tokens, total_tokens;
-    apr_int64_t cached_tokens, reasoning_tokens;
+    apr_int64_t cached_tokens, reasoning_tokens; /**< parts of prompt and completion tokens */
+    apr_int64_t cache_write_tokens;              /**< part of the prompt tokens */
+    bool prompt_estimated, completion_estimated; /**< from the length of the texts */
 } aip_usage_t;
 
-#define AIP_USAGE_UNKNOWN ((aip_usage_t){-1, -1, -1, -1, -1})
+#define AIP_USAGE_UNKNOWN ((aip_usage_t){-1, -1, -1, -1, -1, -1, false, false})
 
 /** What is read of one response object or one stream chunk. */
 typedef struct aip_answer_t {
