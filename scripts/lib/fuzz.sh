@@ -37,9 +37,9 @@ build() {
     for source in t/fuzz/fuzz_*.c; do
         object=$dir/obj/$(echo "$source" | tr / _).o
         wrap=() # what a target puts in place of our own
-        for name in $(grep -ohE '__wrap_aip_\w+' "$source" | sort -u); do
+        while read -r name; do
             wrap+=("-Wl,--wrap=${name#__wrap_}")
-        done
+        done < <(grep -ohE '__wrap_aip_\w+' "$source" | sort -u)
         clang -fsanitize=address,undefined,fuzzer "${wrap[@]}" "$object" "$dir"/obj/src_*.o "${libs[@]}" -lm \
             -o "$dir/$(basename "$source" .c)"
     done
