@@ -255,7 +255,7 @@ int aip_upstream_run(aip_request_t *req, aip_error_t *err)
         asked += result.outcome != AIP_OUTCOME_SECRET; /* without a credential nobody was asked */
         bool withheld = result.outcome == AIP_OUTCOME_WITHHELD;
         if (!withheld) {
-            aip_sink_note(&state, result.outcome == AIP_OUTCOME_OK);
+            aip_sink_note(&state);
         } else if (result.complete) {
             kept = held; /* another one cannot be replayed, and does not replace it */
         }

@@ -444,13 +444,9 @@ static bool has_used(const aip_sink_state_t *state)
            (state->brought || !state->error_event);
 }
 
-void aip_sink_note(aip_sink_state_t *state, bool whole)
+void aip_sink_note(aip_sink_state_t *state)
 {
     aip_answered_t *answered = &state->req->answered;
-    if (whole && state->sse) {
-        state->withhold = 0; /* it is too late for that */
-        aip_sse_finish(state->events, on_event, state);
-    }
     answered->stream = state->sse;
     answered->observed = state->observe;
     if (state->copied) {
@@ -467,6 +463,9 @@ void aip_sink_note(aip_sink_state_t *state, bool whole)
 
 void aip_sink_finish(aip_sink_state_t *state)
 {
+    if (state->sse) {
+        aip_sse_finish(state->events, on_event, state);
+    }
     APR_BRIGADE_INSERT_TAIL(state->out, apr_bucket_eos_create(state->out->bucket_alloc));
     (void)pass(state, false);
 }

@@ -61,11 +61,10 @@ aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state);
 void aip_sink_end(aip_sink_state_t *state);
 
 /** Notes in req->answered what was learned of the answer, however it ended; a usage that was not
- * told is estimated. @param whole  the exchange ended well: a stream's last event needs no empty
- * line behind it */
-void aip_sink_note(aip_sink_state_t *state, bool whole);
+ * told is estimated. */
+void aip_sink_note(aip_sink_state_t *state);
 
-/** The exchange ended well, and was noted: passes on the rest and the end. */
+/** The exchange ended well: passes on the rest and the end. */
 void aip_sink_finish(aip_sink_state_t *state);
 
 /** The exchange broke after commit: a stream ends with an error event, another body is visibly cut.
