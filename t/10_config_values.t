@@ -192,7 +192,8 @@ my %of_target = (
     AIModelOptionsTemperature => [[qw(0 0.3 5)], [qw(5.1 -1 warm)], 'from 0 to 5'],
     AIModelOptionsTopP => [[qw(0 1 0.5)], [qw(1.1)], 'from 0 to 1'],
     AIModelOptionsTopK => [[0, 500], [501], 'from 0 to 500'],
-    (map { ("AIModelOptions$_" => [[qw(1.0 0.15 1e-9 1000000000)], [qw(-1 1000000001 0.0000000001 1e-10)], 'from 0 to 1000000000']) } qw(InputCost OutputCost CacheReadCost CacheWriteCost)),
+    (map { $_ => [[qw(1.0 0.15 1e-9 1000000000)], [qw(-1 1000000001 0.0000000001 1e-10)], 'from 0 to 1000000000'] } qw(
+        AIModelOptionsInputCost AIModelOptionsOutputCost AIModelOptionsCacheReadCost AIModelOptionsCacheWriteCost)),
     AIModelOptionsCacheWriteCostList => [['5m 3.75', '1h 0'], ['1d 1', '5m -1', '5m 0.0000000001'], 'must be'],
     AIModelOptionsContextWindowFactor => [['200000 2 1.5', '1 0.000001 1000'], ['0 1 1', '1k 1 1', '1 -1 1', '1 1 1000.1', '1 0.0000001 1'], 'must be'],
     AIModelOptionsServiceTierFactor => [['flex 0.5', 'priority 1000', '"a tier" 0'], ['flex x', 'flex 0.0000001', '"" 1'], 'must'],
@@ -343,7 +344,7 @@ for (['CacheWriteCostList', '5m 1', '5m 2'], ['ContextWindowFactor', '10 1 1', '
     my ($name, $first, $second) = @$_;
     refused(inside("AIModelOptions$name $first\nAIModelOptions$name $second"), 4, qr/AIModelOptions$name: '$second' is about the same as '$first'; leave one of them out/, "$name twice");
 }
-like((config_check(inside('AIModelOptionsCacheReadCost 1')))[1], qr/AIP0011: \S+check\.conf:1: <AITarget t>: AIModelOptionsCacheReadCost has no effect without AIModelOptionsInputCost and AIModelOptionsOutputCost/,
+like((config_check("AIProxy On\n" . inside('AIModelOptionsCacheReadCost 1')))[1], qr/AIP0011: \S+check\.conf:\d+: <AITarget t>: AIModelOptionsCacheReadCost has no effect without AIModelOptionsInputCost and AIModelOptionsOutputCost/,
     'a price of cached tokens beside none of the others');
 
 # fields that are not implemented
