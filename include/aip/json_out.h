@@ -45,6 +45,9 @@ void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text, si
 /** The same of a terminated text, of at most AIP_JSON_OUT_BOUND bytes; NULL: null. */
 void aip_json_out_text(aip_json_out_t *out, const char *key, const char *text);
 
+/** A value that is JSON already, written as it is; it must hold no line ends. */
+void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json);
+
 void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value);
 
 /** `value` * 10^-12 as an exact decimal without an exponent or zeros at its end. */

@@ -173,6 +173,12 @@ void aip_json_out_text(aip_json_out_t *out, const char *key, const char *text)
                       AIP_JSON_OUT_BOUND);
 }
 
+void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json)
+{
+    begin(out, key);
+    put(out, json.data, json.len);
+}
+
 void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value)
 {
     char text[32];

@@ -225,9 +225,6 @@ static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
         answered->first_byte_at =
             answered->first_byte_at ? answered->first_byte_at : apr_time_now();
         state->content_bytes += answer->content.len - 2;
-        if (state->payloads) {
-            copy_bytes(state, answer->content.data + 1, answer->content.len - 2);
-        }
     }
 }
 
@@ -249,8 +246,7 @@ static void hold_event(aip_sink_state_t *state, const aip_sse_event_t *event,
     hold(state, raw.data, raw.len);
 }
 
-/* What a stream's events tell about errors, usage, model and text; text is collected as the inside
- * of a JSON string. */
+/* What a stream's events tell about errors, usage, model and text. */
 static bool on_event(void *ctx, const aip_sse_event_t *event)
 {
     aip_sink_state_t *state = ctx;
@@ -262,6 +258,9 @@ static bool on_event(void *ctx, const aip_sse_event_t *event)
         judge_event(state, event, json, &answer);
     } else if (json && answer.has_error) {
         state->error_event = true;
+    }
+    if (json && state->payloads) {
+        aip_reassembly_add(state->whole, event->data);
     }
     if (json && state->observe) {
         note_content(state, &answer);
@@ -309,6 +308,7 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     state->sse = type && strncasecmp(type, "text/event-stream", 17) == 0;
     if (state->sse) {
         state->events = aip_sse_create(pool, EVENT_MAX);
+        state->whole = state->payloads ? aip_reassembly_create(COPY_MAX, pool) : NULL;
         restart_idle(state);
     } else if (response->status >= 400) {
         state->hold_until = apr_time_now() + HOLD_ERROR;
@@ -409,6 +409,7 @@ void aip_sink_note(aip_sink_state_t *state)
     aip_answer_t answer;
     answered->stream = state->sse;
     answered->observed = state->observe;
+    answered->whole = state->whole;
     if (!state->copied) {
         return;
     }
