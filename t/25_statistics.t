@@ -201,6 +201,12 @@ for (['file', 'payloads', "$t/statistics_log"], ['pipe', 'pipe', "$t/statistics_
     is(scalar @bad, 0, "$what: each of them whole") or diag(substr $bad[0], 0, 300);
 }
 
+# ---- the schema ----
+for (['file', "$t/statistics_log"], ['pipe', "$t/statistics_pipe"]) {
+    my ($what, $file) = @$_;
+    like(statistics_faults($file), qr/\A[1-9]\d* lines\n\z/, "$what: every line is as the schema says");
+}
+
 # ---- no prompt in the error log ----
 my $h = start_httpd(<<"CONF");
 Listen 127.0.0.1:\${SPARE_1_PORT}
