@@ -150,7 +150,9 @@ my %of_location = (
     AIAclsGroupEnv => [['OIDC_CLAIM_groups'], ['""'], 'that is not empty'],
     AIAclsGroupFile => [["\"$state/groups\"", 'none'], ['/nonexistent/groups'], 'No such file'],
     AIStateDir => [['state'], ['""'], 'that is not empty'],
-    AIStatisticsLog => [['statistics_log', '"|/bin/cat"'], ['""'], 'that is not empty'],
+    AIStatisticsLog => [['statistics_log', '"|/bin/cat"', '"||/bin/cat -u"', '"|$cat >/dev/null"'], ['""'], 'that is not empty'],
+    AILogPayloadMaxBytes => [[0, 1, 8388608], [-1, 8388609, '64K'], 'whole number from 0 to 8388608'],
+    AILogRedact => [['"sk-[a-z0-9]+"', '"\\\\d{16}" "[CARD]"', 'x ""'], ['"("', '"[a"'], 'is no regular expression'],
 );
 # Of a server or virtual host; what takes the whole of them to be checked is in t/63_egress_rules.t.
 my $pem = "$AIPTest::Setup::t/state/tls";
@@ -238,7 +240,7 @@ my %of_vault = (
     AIVaultTimeout => [[1], [0], 'from 1 to'],
 );
 
-my %many = (AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x', map { $_ => 'a ' x 17 } qw(AIEgressNoProxy AIEgressAllow AIModelOptionsCacheWriteCostList AIModelOptionsContextWindowFactor AIModelOptionsServiceTierFactor));
+my %many = (AILogRedact => 'a b c', AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x', map { $_ => 'a ' x 17 } qw(AIEgressNoProxy AIEgressAllow AIModelOptionsCacheWriteCostList AIModelOptionsContextWindowFactor AIModelOptionsServiceTierFactor));
 my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
 for my $directive (sort keys %of_location, keys %of_server, keys %of_target) {
     my ($in_target, $in_server) = ($of_target{$directive}, $of_server{$directive});

@@ -143,6 +143,7 @@ typedef struct aip_registry_t {
     apr_array_header_t *egresses;        /**< aip_server_egress_t, filled by aip_egress_prepare() */
     apr_array_header_t *caches;          /**< aip_route_cache_t *, filled by aip_check_config() */
     apr_hash_t *expressions;             /**< AIExplainFor -> ap_expr_info_t * */
+    apr_hash_t *redactions;              /**< address of a text of AILogRedact -> what it means */
     apr_hash_t *key_files, *group_files; /**< name in the configuration -> aip_watched_t * */
     apr_hash_t *models; /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
 } aip_registry_t;

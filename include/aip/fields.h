@@ -85,6 +85,7 @@ typedef struct aip_sticky_rule_t {
 #define AIP_F_SERVER 64u /**< holds for a whole server: legal there and in <VirtualHost> only */
 #define AIP_F_MANY 128u  /**< a LIST that takes several values a line */
 #define AIP_F_PRICE 256u /**< a NUM with at most AIP_PRICE_DECIMALS decimals, see aip/cost.h */
+#define AIP_F_PAIR 512u  /**< a LIST whose value may be followed by another argument */
 
 #define AIP_MS_MAX 2147483646.0
 #define AIP_SIZE_MAX 1073741824.0
@@ -309,6 +310,10 @@ X(STR, acls_group_file, "AIAclsGroupFile", "-", NULL, 0, 0, NULL, 0, \
   "File of groups in the format of AuthGroupFile, relative to ServerRoot; followed without a restart. none: no file.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
   "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \
+X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, NULL, 0, \
+  "Bytes of a request or an answer that AILoggingLogPayloads logs at most, each; 0: up to 8 MiB.") \
+X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \
+  "PATTERN [REPLACEMENT]: what the regular expression matches in logged payloads is replaced, by [REDACTED] without another word. May be repeated.") \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \

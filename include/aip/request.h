@@ -33,9 +33,11 @@ typedef struct aip_answered_t {
     const char *service_tier;   /**< that the provider reported, NULL: none */
     apr_time_t first_byte_at; /**< of a stream that was read: first content of any kind, 0: none */
     aip_span_t sent_body;     /**< body sent upstream */
-    aip_span_t payload; /**< response body, or the text of a stream as a JSON string's inside; only
-                           with log_payloads */
+    aip_span_t payload; /**< response body of what is no stream; for its usage, or with
+                           log_payloads */
     const char *cut;    /**< outcome word when the answer broke off after commit, else NULL */
+
+    const struct aip_reassembly_t *whole; /**< a stream's payload; only with log_payloads */
 } aip_answered_t;
 
 /** Where the distances came from. */

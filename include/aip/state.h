@@ -25,6 +25,7 @@ void aip_states_child_status(server_rec *s, pid_t pid, ap_generation_t generatio
 typedef struct aip_shared_words_t {
     _Atomic(apr_int64_t) exchange_due; /**< microseconds; who moves it on does the exchange */
     _Atomic(apr_uint32_t) redis_state[AIP_SHARED_REDISES]; /**< last logged: 1 up, 2 away */
+    _Atomic(apr_uint64_t) statistics_dropped;              /**< lines of AIStatisticsLog */
 } aip_shared_words_t;
 
 aip_shared_words_t *aip_shared_words(void);

@@ -3,6 +3,8 @@
  * answer is on its way. Whoever keeps books is told here, once for each request. */
 #include "aip/account.h"
 
+#include "aip/observe.h"
+
 #include <apr_strings.h>
 #include <http_log.h>
 #include <stdatomic.h>
@@ -115,6 +117,7 @@ int aip_account_close(request_rec *r)
     req->account = account;
     add(req, account);
     tell(req, account);
+    aip_environment_set(req, account);
     return OK;
 }
 

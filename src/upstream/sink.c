@@ -238,9 +238,6 @@ static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
     state->brought = state->brought || answer->brings || answer->text_bytes;
     state->text_bytes += answer->text_bytes;
     state->told_at = answer->has_usage ? state->text_bytes : state->told_at;
-    if (answer->content.len > 2 && state->payloads) {
-        copy_bytes(state, answer->content.data + 1, answer->content.len - 2);
-    }
 }
 
 /* In the middle of a stream that nobody observes, events are not read: then its beginning tells. */
@@ -261,8 +258,7 @@ static void hold_event(aip_sink_state_t *state, const aip_sse_event_t *event,
     hold(state, raw.data, raw.len);
 }
 
-/* What a stream's events tell about errors, usage, model and text; text is collected as the inside
- * of a JSON string. */
+/* What a stream's events tell about errors, usage, model and text. */
 static bool on_event(void *ctx, const aip_sse_event_t *event)
 {
     aip_sink_state_t *state = ctx;
@@ -274,6 +270,9 @@ static bool on_event(void *ctx, const aip_sse_event_t *event)
         judge_event(state, event, json, &answer);
     } else if (json && answer.has_error) {
         state->error_event = true;
+    }
+    if (json && state->payloads) {
+        aip_reassembly_add(state->whole, event->data);
     }
     if (json && state->observe) {
         note_content(state, &answer);
@@ -321,6 +320,7 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     state->sse = type && strncasecmp(type, "text/event-stream", 17) == 0;
     if (state->sse) {
         state->events = aip_sse_create(pool, EVENT_MAX);
+        state->whole = state->payloads ? aip_reassembly_create(COPY_MAX, pool) : NULL;
         restart_idle(state);
     } else if (response->status >= 400) {
         state->hold_until = apr_time_now() + HOLD_ERROR;
@@ -449,6 +449,7 @@ void aip_sink_note(aip_sink_state_t *state)
     aip_answered_t *answered = &state->req->answered;
     answered->stream = state->sse;
     answered->observed = state->observe;
+    answered->whole = state->whole;
     if (state->copied) {
         answered->payload = (aip_span_t){state->copy, state->copied};
         note_body(state);

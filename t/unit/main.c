@@ -8,6 +8,7 @@ int main(void)
 {
     static Suite *(*const suites[])(void) = {
         json_suite,
+        json_out_suite,
         json_values_suite,
         json_splice_suite,
         chat_suite,

@@ -30,6 +30,7 @@ Suite *identity_suite(void);
 Suite *identity_aws_suite(void);
 Suite *identity_azure_suite(void);
 Suite *identity_gcp_suite(void);
+Suite *json_out_suite(void);
 Suite *json_suite(void);
 Suite *json_splice_suite(void);
 Suite *json_values_suite(void);
