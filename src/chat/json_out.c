@@ -33,7 +33,8 @@ static void put(aip_json_out_t *out, const char *data, size_t len)
 
 void aip_json_out_byte(aip_json_out_t *out, char byte)
 {
-    put(out, &byte, 1);
+    grow(out, 1);
+    out->data[out->len++] = byte;
 }
 
 void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room)
@@ -44,14 +45,20 @@ void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room)
 /* What comes before a value: the comma, and in an object the key. */
 static void begin(aip_json_out_t *out, const char *key)
 {
+    size_t len = key ? strlen(key) : 0;
+    grow(out, len + 4);
+    char *p = out->data + out->len;
     if (out->more) {
-        aip_json_out_byte(out, ',');
+        *p++ = ',';
     }
     if (key) {
-        aip_json_out_byte(out, '"');
-        put(out, key, strlen(key));
-        put(out, "\":", 2);
+        *p++ = '"';
+        memcpy(p, key, len);
+        p += len;
+        *p++ = '"';
+        *p++ = ':';
     }
+    out->len = (size_t)(p - out->data);
     out->more = true;
 }
 
