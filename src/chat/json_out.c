@@ -9,8 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#define PICO APR_INT64_C(1000000000000)
-
 static void grow(aip_json_out_t *out, size_t more)
 {
     size_t room = out->room;
@@ -35,7 +33,8 @@ static void put(aip_json_out_t *out, const char *data, size_t len)
 
 void aip_json_out_byte(aip_json_out_t *out, char byte)
 {
-    put(out, &byte, 1);
+    grow(out, 1);
+    out->data[out->len++] = byte;
 }
 
 void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room)
@@ -46,14 +45,20 @@ void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room)
 /* What comes before a value: the comma, and in an object the key. */
 static void begin(aip_json_out_t *out, const char *key)
 {
+    size_t len = key ? strlen(key) : 0;
+    grow(out, len + 4);
+    char *p = out->data + out->len;
     if (out->more) {
-        aip_json_out_byte(out, ',');
+        *p++ = ',';
     }
     if (key) {
-        aip_json_out_byte(out, '"');
-        put(out, key, strlen(key));
-        put(out, "\":", 2);
+        *p++ = '"';
+        memcpy(p, key, len);
+        p += len;
+        *p++ = '"';
+        *p++ = ':';
     }
+    out->len = (size_t)(p - out->data);
     out->more = true;
 }
 
@@ -179,43 +184,57 @@ void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json)
     put(out, json.data, json.len);
 }
 
-void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value)
+#define DECIMAL 48 /* room for any */
+
+/* Sign, whole part, and `digits` decimals less the zeros at their end; written from the back.
+ * @return where it begins in `text`, which it fills to its end */
+static const char *decimal(char text[DECIMAL], apr_int64_t value, int digits)
 {
-    char text[32];
-    begin(out, key);
-    put(out, text, (size_t)snprintf(text, sizeof text, "%" APR_INT64_T_FMT, value));
+    apr_uint64_t left = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value;
+    char *p = text + DECIMAL;
+    for (int i = 0; i < digits || left || i == digits; i++) {
+        if (i == digits && p < text + DECIMAL) {
+            *--p = '.';
+        }
+        if (i >= digits || p < text + DECIMAL || left % 10) {
+            *--p = (char)('0' + left % 10);
+        }
+        left /= 10;
+    }
+    if (value < 0) {
+        *--p = '-';
+    }
+    return p;
 }
 
-/* Sign, whole part, and `digits` decimals less the zeros at their end. @return the length */
-static size_t decimal(char *text, size_t room, apr_int64_t value, apr_uint64_t unit, int digits)
+static void put_decimal(aip_json_out_t *out, const char *key, apr_int64_t value, int digits)
 {
-    apr_uint64_t size = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value;
-    int n = snprintf(text, room, "%s%" APR_UINT64_T_FMT ".%0*" APR_UINT64_T_FMT,
-                     value < 0 ? "-" : "", size / unit, digits, size % unit);
-    while (text[n - 1] == '0') {
-        n--;
-    }
-    return (size_t)(text[n - 1] == '.' ? n - 1 : n);
+    char text[DECIMAL];
+    const char *from = decimal(text, value, digits);
+    begin(out, key);
+    put(out, from, (size_t)(text + DECIMAL - from));
+}
+
+void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value)
+{
+    put_decimal(out, key, value, 0);
 }
 
 void aip_json_out_pico(aip_json_out_t *out, const char *key, apr_int64_t value)
 {
-    char text[40];
-    begin(out, key);
-    put(out, text, decimal(text, sizeof text, value, PICO, 12));
+    put_decimal(out, key, value, 12);
 }
 
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool)
 {
-    char text[40];
-    return apr_pstrmemdup(pool, text, decimal(text, sizeof text, value, PICO, 12));
+    char text[DECIMAL];
+    const char *from = decimal(text, value, 12);
+    return apr_pstrmemdup(pool, from, (size_t)(text + DECIMAL - from));
 }
 
 void aip_json_out_ms(aip_json_out_t *out, const char *key, apr_interval_time_t value)
 {
-    char text[40];
-    begin(out, key);
-    put(out, text, decimal(text, sizeof text, value, 1000, 3));
+    put_decimal(out, key, value, 3);
 }
 
 void aip_json_out_real(aip_json_out_t *out, const char *key, double value)

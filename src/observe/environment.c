@@ -38,7 +38,7 @@ static void set(const aip_request_t *req, const char *name, const char *value)
 static void set_count(const aip_request_t *req, const char *name, apr_int64_t value)
 {
     if (value >= 0) {
-        set(req, name, apr_psprintf(req->r->pool, "%" APR_INT64_T_FMT, value));
+        apr_table_setn(req->r->subprocess_env, name, apr_off_t_toa(req->r->pool, value));
     }
 }
 

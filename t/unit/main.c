@@ -48,6 +48,7 @@ int main(void)
         model2vec_rules_suite,
         model2vec_files_suite,
         embeddings_suite,
+        reassembly_suite,
         references_suite,
         router_suite,
     };
