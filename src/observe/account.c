@@ -3,6 +3,8 @@
  * answer is on its way. Whoever keeps books is told here, once for each request. */
 #include "aip/account.h"
 
+#include "aip/traces.h"
+
 #include <apr_strings.h>
 #include <stdatomic.h>
 
@@ -98,6 +100,7 @@ int aip_account_close(request_rec *r)
     price(account);
     req->account = account;
     add(req, account);
+    aip_trace_finish(req, account);
     return OK;
 }
 

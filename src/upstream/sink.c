@@ -215,9 +215,17 @@ static void judge_event(aip_sink_state_t *state, const aip_sse_event_t *event, b
     }
 }
 
+static void note_finish(aip_request_t *req, const aip_answer_t *answer)
+{
+    if (answer->finish_reason.data) {
+        req->answered.finish_reason = aip_json_string(answer->finish_reason, req->r->pool);
+    }
+}
+
 static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
 {
     aip_answered_t *answered = &state->req->answered;
+    note_finish(state->req, answer);
     if (answer->model.data && !answered->response_model) {
         answered->response_model = aip_json_string(answer->model, state->req->r->pool);
     }
@@ -368,8 +376,8 @@ static aip_sink_e on_wait(void *ctx)
 bool aip_sink_wants_usage(const aip_request_t *req, const aip_target_t *target)
 {
     int algorithm = req->conf->f.balancer_algorithm;
-    return target->f.logging_log_statistics || algorithm == AIP_ALGORITHM_LOWEST_USAGE ||
-           algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
+    return target->f.logging_log_statistics || req->conf->f.traces == AIP_TRACES_EXPORT ||
+           algorithm == AIP_ALGORITHM_LOWEST_USAGE || algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
 }
 
 void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target,
@@ -416,6 +424,7 @@ void aip_sink_note(aip_sink_state_t *state)
     if (!state->sse && state->observe &&
         aip_answer_read(answered->payload, &answer, &answered->usage)) {
         state->content_bytes = answer.content.len;
+        note_finish(state->req, &answer);
         if (answer.model.data) {
             answered->response_model = aip_json_string(answer.model, state->req->r->pool);
         }

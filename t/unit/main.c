@@ -47,6 +47,9 @@ int main(void)
         embeddings_suite,
         references_suite,
         router_suite,
+        trace_context_suite,
+        otlp_suite,
+        trace_export_suite,
     };
 
     return run_suites(suites, sizeof suites / sizeof *suites);
