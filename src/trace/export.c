@@ -27,6 +27,7 @@ typedef struct run_t {
     const aip_trace_exporter_t *exporter;
     const char *head, *tail;
     apr_pool_t *pool; /* of one batch */
+    apr_uint64_t full; /* spans that found the queue full, when that was looked at last */
     apr_time_t end;   /* after the order to end: when nothing more is sent; 0: no order yet */
 } run_t;
 
@@ -35,6 +36,7 @@ typedef struct answer_t {
     apr_interval_time_t retry_after;
     aip_span_t body;
     const char *why; /* there is none */
+    bool forbidden;  /* by the rules of egress: there will be none */
 } answer_t;
 
 aip_export_verdict_e aip_export_verdict(int status)
@@ -94,6 +96,7 @@ static void post(run_t *run, aip_span_t body, apr_interval_time_t timeout, answe
     if (aip_fetch(&fetch, &answer->status, &answer->body, run->pool, &err) != APR_SUCCESS) {
         answer->status = 0;
         answer->why = err.message;
+        answer->forbidden = err.code && strcmp(err.code, "egress_denied") == 0;
     }
 }
 
@@ -156,7 +159,7 @@ static void deliver(run_t *run, aip_span_t body, int spans)
             break;
         }
         post(run, body, left, &answer);
-        switch (aip_export_verdict(answer.status)) {
+        switch (answer.forbidden ? AIP_EXPORT_REFUSED : aip_export_verdict(answer.status)) {
         case AIP_EXPORT_TAKEN:
             settle(run, spans, &answer);
             return;
@@ -221,14 +224,26 @@ static void drain(run_t *run)
     }
 }
 
+static void look_at_queue(run_t *run)
+{
+    apr_uint64_t now = atomic_load(&run->exporter->counts->dropped_queue);
+    if (now > run->full) {
+        complain(run, "requests end faster than their spans can be exported");
+        apr_pool_clear(run->pool);
+    }
+    run->full = now;
+}
+
 void aip_trace_export_run(const aip_trace_exporter_t *exporter)
 {
     run_t run = {.exporter = exporter};
     aip_otlp_envelope(exporter->conf->service, exporter->instance, &run.head, &run.tail,
                       exporter->pool);
     apr_pool_create(&run.pool, exporter->pool);
+    run.full = atomic_load(&exporter->counts->dropped_queue);
     while (exporter->wait(exporter->baton, exporter->conf->flush_interval)) {
         drain(&run);
+        look_at_queue(&run);
     }
     (void)time_left(&run);
     drain(&run);
