@@ -15,6 +15,7 @@
  */
 
 #include "aip/chat.h"
+#include "aip/trace_fields.h"
 #include "aip/vault_fields.h"
 #include <apr_tables.h>
 
@@ -304,24 +305,7 @@ X(STR, acls_group_file, "AIAclsGroupFile", "-", NULL, 0, 0, NULL, 0, \
   "File of groups in the format of AuthGroupFile, relative to ServerRoot; followed without a restart. none: no file.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
   "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \
-X(ENUM, traces, "AITraces", "-", "off", 0, 0, "off|correlate|export", AIP_F_SERVER, \
-  "Distributed traces (W3C trace context, OpenTelemetry). correlate: each request has the ids of its trace, for logs; export: besides, its spans go to AITracesEndpoint.") \
-X(STR, traces_endpoint, "AITracesEndpoint", "-", "http://127.0.0.1:4318/v1/traces", 0, 0, NULL, AIP_F_SERVER, \
-  "Where spans go: OTLP over HTTP, as JSON. The AIEgress directives hold for it.") \
-X(STR, traces_header_name, "AITracesHeaderName", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
-  "Name of a header that AITracesEndpoint wants, for instance Authorization.") \
-X(STR, traces_header_value, "AITracesHeaderValue", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \
-  "Full value of that header, for instance \"Bearer {vault://env/OTLP_TOKEN}\".") \
-X(STR, traces_service_name, "AITracesServiceName", "-", "mod_ai_proxy_adv", 0, 0, NULL, AIP_F_SERVER, \
-  "What the server is called in traces (service.name).") \
-X(NUM, traces_sampling_ratio, "AITracesSamplingRatio", "-", "1", 0, 1, NULL, AIP_F_SERVER, \
-  "Share of the traces that begin here whose spans are exported. Of a trace that a client has begun, its own flag decides.") \
-X(INT, traces_queue_size, "AITracesQueueSize", "-", "2048", 1, 1000000, NULL, AIP_F_SERVER, \
-  "Requests of a child whose spans may wait for export; beyond that the spans of a request are dropped and counted.") \
-X(INT, traces_flush_interval, "AITracesFlushInterval", "-", "5000", 1, 3600000, NULL, AIP_F_SERVER, \
-  "Milliseconds between two exports; a queue that is half full does not wait.") \
-X(INT, traces_timeout, "AITracesTimeout", "-", "10000", 1, AIP_MS_MAX, NULL, AIP_F_SERVER, \
-  "Milliseconds for one export.") \
+AIP_TRACES_FIELDS(X) \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \
@@ -509,11 +493,6 @@ typedef enum aip_vault_auth_e {
     AIP_VAULT_AUTH_KUBERNETES,
     AIP_VAULT_AUTH_CERT
 } aip_vault_auth_e;
-typedef enum aip_traces_e {
-    AIP_TRACES_OFF,
-    AIP_TRACES_CORRELATE,
-    AIP_TRACES_EXPORT
-} aip_traces_e;
 typedef enum aip_shared_e { AIP_SHARED_OFF, AIP_SHARED_REDIS } aip_shared_e;
 typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
 typedef enum aip_embedder_e {

@@ -44,9 +44,10 @@ void aip_otlp_flag(aip_otlp_t *otlp, const char *key, bool value);
 void aip_otlp_end(aip_otlp_t *otlp, bool failed);
 
 /** What stands before and after the spans of a request for an export.
- * @param service, instance  attributes service.name and service.instance.id of the resource */
-void aip_otlp_envelope(const char *service, const char *instance, const char **head,
-                       const char **tail, apr_pool_t *pool);
+ * @param service, version, instance  attributes service.name, service.version and
+ * service.instance.id of the resource; the scope has the version, too */
+void aip_otlp_envelope(const char *service, const char *version, const char *instance,
+                       const char **head, const char **tail, apr_pool_t *pool);
 
 /** Reads the answer to an export. @param message  out: what the collector says, or NULL; bounded,
  * without control bytes

@@ -61,6 +61,7 @@ aip_trace_item_t *aip_trace_queue_take(aip_trace_queue_t *queue, size_t bytes);
 
 typedef struct aip_trace_exporter_t {
     const aip_traces_conf_t *conf;
+    const char *version;  /**< of the module */
     const char *instance; /**< tells this server from others */
     aip_trace_queue_t *queue;
     aip_traces_counts_t *counts;

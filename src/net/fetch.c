@@ -93,6 +93,17 @@ static void note_retry_after(CURL *curl, const aip_fetch_t *fetch)
 #endif
 }
 
+/* Who counts the seconds must not wait for a name that does not resolve: libcurl would, for the
+ * thread that looks it up. */
+static void hurry(CURL *curl, const aip_fetch_t *fetch)
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, fetch->grace ? 1L : 0L);
+#else
+    (void)curl, (void)fetch;
+#endif
+}
+
 static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, aip_span_t *answer,
                             apr_pool_t *pool, aip_error_t *err)
 {
@@ -104,6 +115,7 @@ static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, a
     aip_fetch_egress_t egress = {.fetch = fetch};
     struct curl_slist *headers = NULL;
     long http_status = 0;
+    hurry(curl, fetch);
     if (!aip_fetch_egress_set(curl, &egress, pool, err)) {
         return APR_EGENERAL;
     }

@@ -5,10 +5,9 @@
 #include "aip/traces.h"
 
 #include "aip/observe.h"
+#include "aip/otlp.h"
 #include "aip/secret.h"
 #include "aip/trace_names.h"
-
-#include "aip/otlp.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -73,7 +72,6 @@ static void write_request_span(aip_otlp_t *otlp, const aip_request_t *req,
                                const aip_account_t *account)
 {
     const aip_answered_t *a = &req->answered;
-    apr_pool_t *pool = req->r->pool;
     aip_otlp_begin(otlp, &req->trace, req->trace.span_id, req->trace.parent_id, AIP_SPAN_SERVER,
                    span_name(req, "chat", a->model), req->start, account->end);
     aip_otlp_text(otlp, "http.request.method", req->r->method);
@@ -89,10 +87,7 @@ static void write_request_span(aip_otlp_t *otlp, const aip_request_t *req,
         aip_otlp_text(otlp, "aiproxy.reason", aip_reason_name(req->route.reason));
         aip_otlp_text(otlp, "aiproxy.cache", aip_cache_state_name(req->route.cache));
     }
-    if (account->priced) {
-        aip_otlp_real(otlp, "aiproxy.cost", (double)account->cost_pico / 1e12);
-    }
-    aip_otlp_text(otlp, "aiproxy.cut", a->cut ? apr_pstrdup(pool, a->cut) : NULL);
+    aip_otlp_text(otlp, "aiproxy.cut", a->cut);
     aip_otlp_end(otlp, account->status >= 500 || a->cut);
 }
 
@@ -135,33 +130,29 @@ static void write_search_span(aip_otlp_t *otlp, const aip_request_t *req)
     aip_otlp_end(otlp, req->route.degraded);
 }
 
+static void write_real(aip_otlp_t *otlp, const char *key, bool set, aip_number_t own,
+                       aip_span_t clients)
+{
+    double x = own.value;
+    if (set || aip_json_double(clients, &x)) {
+        aip_otlp_real(otlp, key, x);
+    }
+}
+
 /* What the target was asked with: its own options, else the client's numbers. */
 static void write_options(aip_otlp_t *otlp, const aip_request_t *req, const aip_target_t *target)
 {
     const aip_target_fields_t *f = &target->f;
     const aip_json_member_t *m = req->chat.members;
-    static const struct {
-        const char *key;
-        int index;
-        aip_chat_member_e member;
-    } reals[] = {{"gen_ai.request.temperature", AIP_T_temperature, AIP_CHAT_TEMPERATURE},
-                 {"gen_ai.request.top_p", AIP_T_top_p, AIP_CHAT_TOP_P}};
     apr_int64_t n = f->max_tokens;
-    double x;
     if (f->set[AIP_T_max_tokens] || aip_json_int64(m[AIP_CHAT_MAX_COMPLETION_TOKENS].value, &n) ||
         aip_json_int64(m[AIP_CHAT_MAX_TOKENS].value, &n)) {
         aip_otlp_count(otlp, "gen_ai.request.max_tokens", n);
     }
-    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
-        const aip_number_t *own =
-            (const aip_number_t *)(const void *)((const char *)f +
-                                                 aip_target_table[reals[i].index].offset);
-        if (f->set[reals[i].index]) {
-            aip_otlp_real(otlp, reals[i].key, own->value);
-        } else if (aip_json_double(m[reals[i].member].value, &x)) {
-            aip_otlp_real(otlp, reals[i].key, x);
-        }
-    }
+    write_real(otlp, "gen_ai.request.temperature", f->set[AIP_T_temperature], f->temperature,
+               m[AIP_CHAT_TEMPERATURE].value);
+    write_real(otlp, "gen_ai.request.top_p", f->set[AIP_T_top_p], f->top_p,
+               m[AIP_CHAT_TOP_P].value);
     n = f->top_k;
     if (f->set[AIP_T_top_k] || aip_json_int64(m[AIP_CHAT_TOP_K].value, &n)) {
         aip_otlp_count(otlp, "gen_ai.request.top_k", n);

@@ -52,6 +52,7 @@ static exporter_t *start(const aip_traces_conf_t *conf, apr_pool_t *pchild, serv
     apr_pool_t *pool;
     exporter->core =
         (aip_trace_exporter_t){.conf = conf,
+                               .version = AIP_VERSION,
                                .instance = aip_machine_id(),
                                .queue = aip_trace_queue_create(conf->queue_size, pchild),
                                .counts = aip_traces_counts(),

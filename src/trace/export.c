@@ -26,9 +26,9 @@
 typedef struct run_t {
     const aip_trace_exporter_t *exporter;
     const char *head, *tail;
-    apr_pool_t *pool; /* of one batch */
+    apr_pool_t *pool;  /* of one batch */
     apr_uint64_t full; /* spans that found the queue full, when that was looked at last */
-    apr_time_t end;   /* after the order to end: when nothing more is sent; 0: no order yet */
+    apr_time_t end;    /* after the order to end: when nothing more is sent; 0: no order yet */
 } run_t;
 
 typedef struct answer_t {
@@ -237,8 +237,8 @@ static void look_at_queue(run_t *run)
 void aip_trace_export_run(const aip_trace_exporter_t *exporter)
 {
     run_t run = {.exporter = exporter};
-    aip_otlp_envelope(exporter->conf->service, exporter->instance, &run.head, &run.tail,
-                      exporter->pool);
+    aip_otlp_envelope(exporter->conf->service, exporter->version, exporter->instance, &run.head,
+                      &run.tail, exporter->pool);
     apr_pool_create(&run.pool, exporter->pool);
     run.full = atomic_load(&exporter->counts->dropped_queue);
     while (exporter->wait(exporter->baton, exporter->conf->flush_interval)) {

@@ -140,16 +140,16 @@ void aip_otlp_end(aip_otlp_t *otlp, bool failed)
     say(otlp, failed ? "],\"status\":{\"code\":2}}" : "],\"status\":{}}");
 }
 
-void aip_otlp_envelope(const char *service, const char *instance, const char **head,
-                       const char **tail, apr_pool_t *pool)
+void aip_otlp_envelope(const char *service, const char *version, const char *instance,
+                       const char **head, const char **tail, apr_pool_t *pool)
 {
     aip_otlp_t otlp = {.pool = pool};
     say(&otlp, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
     aip_otlp_text(&otlp, "service.name", service);
-    aip_otlp_text(&otlp, "service.version", AIP_VERSION);
+    aip_otlp_text(&otlp, "service.version", version);
     aip_otlp_text(&otlp, "service.instance.id", instance);
     say(&otlp, "]},\"scopeSpans\":[{\"scope\":{\"name\":\"mod_ai_proxy_adv\",\"version\":");
-    put_string(&otlp, AIP_VERSION);
+    put_string(&otlp, version);
     say(&otlp, "},\"spans\":[");
     *head = apr_pstrmemdup(pool, otlp.data, otlp.len);
     *tail = "]}]}]}";

@@ -20,7 +20,7 @@ static json_t *parsed(const aip_otlp_t *otlp)
 {
     const char *head, *tail;
     json_error_t error;
-    aip_otlp_envelope("a \"service\"", "i-1", &head, &tail, pool);
+    aip_otlp_envelope("a \"service\"", "1.2", "i-1", &head, &tail, pool);
     const char *text =
         apr_pstrcat(pool, head, apr_pstrmemdup(pool, otlp->data, otlp->len), tail, NULL);
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
