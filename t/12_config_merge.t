@@ -357,6 +357,8 @@ my %elsewhere = (
     (map { ("AIEmbeddingsAuth$_" => 'who the gateway is at a cloud shows in its tokens: the rules between them are in t/11_config_rules.t') } qw(AwsAccessKeyId
         AwsSecretAccessKey AzureClientId AzureClientSecret AzureTenantId AzureUseManagedIdentity GcpMetadataUrl GcpOauthTokenUrl GcpServiceAccountJson
         GcpUseServiceAccount)),
+    (map { $_ => 'of a server, not of a section: t/71_traces.t, t/71_traces_export.t' } qw(AITraces AITracesEndpoint AITracesHeaderName AITracesHeaderValue
+        AITracesServiceName AITracesSamplingRatio AITracesQueueSize AITracesFlushInterval AITracesTimeout)),
     (map { $_ => 'of a server, not of a section: t/61_egress.t, t/62_egress_proxy.t, t/63_egress_rules.t' } qw(AIEgressProxy AIEgressProxyAuth AIEgressNoProxy
         AIEgressCaFile AIEgressMinTls AIEgressClientCert AIEgressAllow)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),

@@ -15,6 +15,7 @@
  */
 
 #include "aip/chat.h"
+#include "aip/trace_fields.h"
 #include "aip/vault_fields.h"
 #include "aip/words.h"
 #include <apr_tables.h>
@@ -314,6 +315,7 @@ X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, 
   "Bytes of a request or an answer that AILoggingLogPayloads logs at most, each; 0: up to 8 MiB.") \
 X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \
   "PATTERN [REPLACEMENT]: what the regular expression matches in logged payloads is replaced, by [REDACTED] without another word. May be repeated.") \
+AIP_TRACES_FIELDS(X) \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \
@@ -380,6 +382,8 @@ X(STR, auth_gcp_service_account_json, "AIAuthGcpServiceAccountJson", "targets[].
   "JSON key of a service account. Unset: the environment's GCP_SERVICE_ACCOUNT, else the metadata server.") \
 X(FLAG, auth_gcp_use_service_account, "AIAuthGcpUseServiceAccount", "targets[].auth.gcp_use_service_account", "Off", 0, 0, NULL, 0, \
   "On: access tokens of a Google service account go with the requests, as Bearer.") \
+X(FLAG, traces_propagate, "AITracesPropagate", "-", "Off", 0, 0, NULL, 0, \
+  "On: the target is told of the trace: traceparent of the attempt's span, and the client's tracestate. Off: neither is sent.") \
 X(FLAG, logging_log_statistics, "AILoggingLogStatistics", "targets[].logging.log_statistics", "Off", 0, 0, NULL, 0, \
   "Log tokens, latency and cost to AIStatisticsLog.") \
 X(FLAG, logging_log_payloads, "AILoggingLogPayloads", "targets[].logging.log_payloads", "Off", 0, 0, NULL, 0, \

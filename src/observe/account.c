@@ -4,6 +4,7 @@
 #include "aip/account.h"
 
 #include "aip/observe.h"
+#include "aip/traces.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -118,6 +119,7 @@ int aip_account_close(request_rec *r)
     add(req, account);
     tell(req, account);
     aip_environment_set(req, account);
+    aip_trace_finish(req, account);
     return OK;
 }
 

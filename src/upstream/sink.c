@@ -225,9 +225,17 @@ static void note_tier(aip_answered_t *answered, const aip_answer_t *answer, apr_
     }
 }
 
+static void note_finish(aip_request_t *req, const aip_answer_t *answer)
+{
+    if (answer->finish_reason.data) {
+        req->answered.finish_reason = aip_json_string(answer->finish_reason, req->r->pool);
+    }
+}
+
 static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
 {
     aip_answered_t *answered = &state->req->answered;
+    note_finish(state->req, answer);
     if (answer->model.data && !answered->response_model) {
         answered->response_model = aip_json_string(answer->model, state->req->r->pool);
     }
@@ -380,8 +388,8 @@ static aip_sink_e on_wait(void *ctx)
 static bool counts_usage(const aip_request_t *req, const aip_target_t *target)
 {
     int algorithm = req->conf->f.balancer_algorithm;
-    return target->f.logging_log_statistics || algorithm == AIP_ALGORITHM_LOWEST_USAGE ||
-           algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
+    return target->f.logging_log_statistics || req->conf->f.traces == AIP_TRACES_EXPORT ||
+           algorithm == AIP_ALGORITHM_LOWEST_USAGE || algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
 }
 
 bool aip_sink_asks_usage(const aip_request_t *req, const aip_target_t *target)
@@ -432,6 +440,7 @@ static void note_body(aip_sink_state_t *state)
     state->brought = answer.has_choices;
     state->error_event = answer.has_error; /* an error with status 200 */
     note_tier(answered, &answer, state->req->r->pool);
+    note_finish(state->req, &answer);
     if (answer.model.data) {
         answered->response_model = aip_json_string(answer.model, state->req->r->pool);
     }

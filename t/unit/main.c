@@ -51,6 +51,9 @@ int main(void)
         reassembly_suite,
         references_suite,
         router_suite,
+        trace_context_suite,
+        otlp_suite,
+        trace_export_suite,
     };
 
     return run_suites(suites, sizeof suites / sizeof *suites);

@@ -38,6 +38,7 @@ Suite *mask_suite(void);
 Suite *model2vec_suite(void);
 Suite *model2vec_files_suite(void);
 Suite *model2vec_rules_suite(void);
+Suite *otlp_suite(void);
 Suite *pgvector_suite(void);
 Suite *pgvector_outage_suite(void);
 Suite *pgvector_tls_suite(void);
@@ -60,6 +61,8 @@ Suite *secret_store_suite(void);
 Suite *share_suite(void);
 Suite *sigv4_suite(void);
 Suite *sse_suite(void);
+Suite *trace_context_suite(void);
+Suite *trace_export_suite(void);
 Suite *usage_suite(void);
 Suite *vectordb_suite(void);
 
