@@ -304,6 +304,12 @@ X(STR, acls_group_file, "AIAclsGroupFile", "-", NULL, 0, 0, NULL, 0, \
   "File of groups in the format of AuthGroupFile, relative to ServerRoot; followed without a restart. none: no file.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
   "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \
+X(STR, cost_currency, "AICostCurrency", "-", "USD", 0, 0, NULL, 0, \
+  "Currency of AIModelOptionsInputCost and AIModelOptionsOutputCost, a label of metrics: three capital letters (ISO 4217).") \
+X(FLAG, metrics_kong_names, "AIMetricsKongNames", "-", "Off", 0, 0, NULL, AIP_F_SERVER, \
+  "On: ai-metrics also shows kong_ai_llm_* and kong_ai_cache_*, as Kong's Prometheus plugin does.") \
+X(ENUM, telemetry_semconv, "AITelemetrySemconv", "-", "v1.41", 0, 0, "v1.41|latest", AIP_F_SERVER, \
+  "Names of metrics and traces: OpenTelemetry's semantic conventions 1.41, or those of its GenAI repository, which still change.") \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \
@@ -489,6 +495,7 @@ typedef enum aip_vault_auth_e {
     AIP_VAULT_AUTH_KUBERNETES,
     AIP_VAULT_AUTH_CERT
 } aip_vault_auth_e;
+typedef enum aip_semconv_e { AIP_SEMCONV_V1_41, AIP_SEMCONV_LATEST } aip_semconv_e;
 typedef enum aip_shared_e { AIP_SHARED_OFF, AIP_SHARED_REDIS } aip_shared_e;
 typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
 typedef enum aip_embedder_e {

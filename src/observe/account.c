@@ -4,7 +4,6 @@
 #include "aip/account.h"
 
 #include <apr_strings.h>
-#include <stdatomic.h>
 
 static void find_target(const aip_request_t *req, aip_account_t *account)
 {
@@ -62,26 +61,6 @@ static void price(aip_account_t *account)
     }
 }
 
-/* Totals: what log, metrics and page have in common. */
-static void add(const aip_request_t *req, const aip_account_t *account)
-{
-    aip_target_metrics_t *m = account->target ? account->target->metrics : NULL;
-    const aip_usage_t *u = &account->usage;
-    atomic_fetch_add(&req->conf->targets->metrics->requests, 1);
-    if (!m) {
-        return;
-    }
-    atomic_fetch_add(&m->requests, 1);
-    atomic_fetch_add(&m->errors, account->error_type ? 1 : 0);
-    if (account->counted) {
-        atomic_fetch_add(&m->prompt_tokens,
-                         (apr_uint64_t)(u->prompt_tokens > 0 ? u->prompt_tokens : 0));
-        atomic_fetch_add(&m->completion_tokens,
-                         (apr_uint64_t)(u->completion_tokens > 0 ? u->completion_tokens : 0));
-        atomic_fetch_add(&m->cost_pico, (apr_uint64_t)account->cost_pico);
-    }
-}
-
 int aip_account_close(request_rec *r)
 {
     aip_request_t *req = aip_request_get(r);
@@ -97,7 +76,7 @@ int aip_account_close(request_rec *r)
     measure(req, account);
     price(account);
     req->account = account;
-    add(req, account);
+    aip_metrics_count(req, account);
     return OK;
 }
 
