@@ -150,12 +150,15 @@ my %of_location = (
     AIAclsGroupEnv => [['OIDC_CLAIM_groups'], ['""'], 'that is not empty'],
     AIAclsGroupFile => [["\"$state/groups\"", 'none'], ['/nonexistent/groups'], 'No such file'],
     AIStateDir => [['state'], ['""'], 'that is not empty'],
+    AICostCurrency => [[qw(USD EUR)], [qw(usd EURO E1R)], 'three capital letters'],
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"'], ['""'], 'that is not empty'],
 );
 # Of a server or virtual host; what takes the whole of them to be checked is in t/63_egress_rules.t.
 my $pem = "$AIPTest::Setup::t/state/tls";
 my %of_server = (
     AISecretsRequired => [[qw(On off)], ['x'], 'On or Off'],
+    AIMetricsKongNames => [[qw(On off)], ['x'], 'On or Off'],
+    AITelemetrySemconv => [[qw(v1.41 latest)], [qw(v1.40 new)], 'v1.41 latest'],
     AIEgressProxy => [['http://proxy.example:3128', 'http://[::1]:1'], ['""'], 'that is not empty'],
     AIEgressProxyAuth => [[], ['""'], 'that is not empty'],
     AIEgressNoProxy => [['*', 'localhost .example.com 10.0.0.0/8 ::1'], ['""'], 'takes one to 16 values a line'],

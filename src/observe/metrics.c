@@ -15,7 +15,7 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-#define BYTES_FOR_TARGET 16384 /* that begin with; the text grows */
+#define BYTES_FOR_TARGET 24576 /* that begin with; the text grows */
 
 /* The fields that hold for a list of targets: those of its gateway, or of the section it stands in.
  */

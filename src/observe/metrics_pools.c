@@ -112,10 +112,8 @@ void aip_metrics_pools(aip_scrape_t *s)
     if (words) {
         put_counts(s, "", "result", results, words->secret_fetches, AIP_FETCHED_N);
     }
-    if (aip_statistics_dropped) {
-        aip_exposition_family(&s->out, &dropped);
-        aip_exposition_value(&s->out, "", aip_statistics_dropped(), 0);
-    }
+    aip_exposition_family(&s->out, &dropped);
+    aip_exposition_value(&s->out, "", aip_statistics_dropped ? aip_statistics_dropped() : 0, 0);
     aip_exposition_family(&s->out, &build);
     aip_exposition_value(&s->out, aip_label("", "version", AIP_VERSION, s->apr), 1, 0);
     aip_exposition_family(&s->out, &since);
