@@ -137,6 +137,7 @@ static int show(request_rec *r)
     apr_table_mergen(r->headers_out, "Vary", "Accept");
     view_all(&s);
     aip_text_room(&s.out.text, (apr_size_t)(s.n_targets + 1) * BYTES_FOR_TARGET);
+    aip_metrics_requests(&s);
     aip_metrics_gen_ai(&s);
     aip_metrics_targets(&s);
     aip_metrics_pools(&s);

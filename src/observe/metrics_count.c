@@ -42,7 +42,6 @@ static void count_target(const aip_request_t *req, const aip_account_t *account)
                                            req->answered.response_model, account->error_type);
     add(&m->requests, 1);
     add(&m->errors, account->error_type ? 1 : 0);
-    add(&m->codes[aip_code_index(account->status)], 1);
     aip_histogram_add(&series->duration, AIP_SCALE_DURATION, account->total);
     aip_histogram_add(&m->kong_latency[req->stream ? 1 : 0], AIP_SCALE_KONG_MS, account->total);
     if (account->first_token >= 0) {
@@ -137,10 +136,11 @@ void aip_metrics_count(const aip_request_t *req, const aip_account_t *account)
     aip_histogram_add(&m->overhead, AIP_SCALE_SHORT, account->overhead);
     if (account->target) {
         count_target(req, account);
-    } else {
-        add(&m->codes[aip_code_index(account->status)], 1);
     }
     count_attempts(req);
     count_decision(req);
     count_routing(req, account);
+    /* Last, and read first: a scrape that shows a request shows all that it added. */
+    aip_count_t *codes = account->target ? account->target->metrics->codes : m->codes;
+    atomic_fetch_add_explicit(&codes[aip_code_index(account->status)], 1, memory_order_release);
 }

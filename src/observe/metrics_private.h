@@ -33,10 +33,13 @@ typedef struct aip_scrape_t {
 
 static inline apr_uint64_t aip_count_read(const aip_count_t *count)
 {
-    return atomic_load_explicit(count, memory_order_relaxed);
+    return atomic_load_explicit(count, memory_order_acquire);
 }
 
-/** The families of targets, in this order: gen_ai_*, then ours. */
+/** Requests by status: first of all families, see aip_metrics_count(). */
+void aip_metrics_requests(aip_scrape_t *scrape);
+
+/** The other families of targets: gen_ai_*, then ours. */
 void aip_metrics_gen_ai(aip_scrape_t *scrape);
 void aip_metrics_targets(aip_scrape_t *scrape);
 

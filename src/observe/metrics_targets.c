@@ -35,7 +35,7 @@ static void put_codes(aip_scrape_t *s, const char *labels, const aip_count_t *co
     }
 }
 
-static void put_requests(aip_scrape_t *s)
+void aip_metrics_requests(aip_scrape_t *s)
 {
     aip_exposition_family(&s->out, &requests);
     for (int i = 0; i < s->n_pools; i++) {
@@ -182,7 +182,6 @@ static const struct {
 void aip_metrics_targets(aip_scrape_t *s)
 {
     apr_time_t now = apr_time_now();
-    put_requests(s);
     put_attempts(s);
     put_decisions(s);
     put_scores(s);
