@@ -78,8 +78,8 @@ $s = counted(7, target => 'odd');
 my @odd = (pool => '/odd\\"path', target => 'odd');
 is(sample($s, 'aiproxy_requests_total', @odd, code => 'other'), 4, 'unheard-of statuses are one');
 is(sample($s, 'aiproxy_requests_total', @odd, code => 529), 1, 'known ones are told apart');
-is(sample($s, 'gen_ai_client_token_usage_count', @odd, gen_ai_request_model => 'a \\"model\\" \\\\ of ours', gen_ai_token_type => 'input', error_type => '')
-        // total($s, 'gen_ai_client_token_usage_count', @odd, gen_ai_token_type => 'input'), 1, "the operator's own names are escaped");
+my @own = (gen_ai_request_model => 'a \\"model\\" \\\\ of ours');
+is(total($s, 'gen_ai_server_request_duration_seconds_count', @odd, @own), 7, "the operator's own names are escaped");
 
 # ---- Kong's names ----
 mock_reset();
