@@ -139,6 +139,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_check_authn(aip_hook_check_authn, NULL, NULL, APR_HOOK_FIRST,
                         AP_AUTH_INTERNAL_PER_CONF);
     ap_hook_handler(aip_hook_handler, NULL, mod_proxy, APR_HOOK_FIRST);
+    ap_hook_handler(aip_metrics_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(aip_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_log_transaction(aip_account_close, NULL, NULL, APR_HOOK_REALLY_FIRST);

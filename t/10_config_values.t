@@ -153,6 +153,7 @@ my %of_location = (
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"', '"||/bin/cat -u"', '"|$cat >/dev/null"'], ['""'], 'that is not empty'],
     AILogPayloadMaxBytes => [[0, 1, 8388608], [-1, 8388609, '64K'], 'whole number from 0 to 8388608'],
     AILogRedact => [['"sk-[a-z0-9]+"', '"\\\\d{16}" "[CARD]"', 'x ""'], ['"("', '"[a"'], 'is no regular expression'],
+    AICostCurrency => [[qw(USD EUR)], [qw(usd EURO E1R)], 'three capital letters'],
 );
 # Of a server or virtual host; what takes the whole of them to be checked is in t/63_egress_rules.t.
 my $pem = "$AIPTest::Setup::t/state/tls";
@@ -167,6 +168,8 @@ my %of_server = (
     AITracesQueueSize => [[1, 1000000], [0, 1000001, 'x'], 'from 1 to 1000000'],
     AITracesFlushInterval => [[1, 3600000], [0, 3600001], 'from 1 to 3600000'],
     AITracesTimeout => [[1, 2147483646], [0, 2147483647], 'from 1 to 2147483646'],
+    AIMetricsKongNames => [[qw(On off)], ['x'], 'On or Off'],
+    AITelemetrySemconv => [[qw(v1.41 latest)], [qw(v1.40 new)], 'v1.41 latest'],
     AIEgressProxy => [['http://proxy.example:3128', 'http://[::1]:1'], ['""'], 'that is not empty'],
     AIEgressProxyAuth => [[], ['""'], 'that is not empty'],
     AIEgressNoProxy => [['*', 'localhost .example.com 10.0.0.0/8 ::1'], ['""'], 'takes one to 16 values a line'],

@@ -349,6 +349,7 @@ AIPTest::Setup::write_file("$logs/groups-a", "g: x a\n");
 my %elsewhere = (
     AILlmFormat => 'it has one value',
     AISecretsRequired => 'it holds for a whole server',
+    (map { $_ => 'a label, or names, of metrics: t/70_metrics.t, t/70_metrics_bounds.t' } qw(AICostCurrency AIMetricsKongNames AITelemetrySemconv)),
     (map { $_ => 'below' } qw(AIBalancerConnectTimeout AIStateDir AIVectordbRedisConnectTimeout AIVectordbRedisSendTimeout
         AIVectordbRedisReadTimeout AIVectordbRedisKeepalivePoolSize AIVectordbRedisKeepaliveBacklog)),
     (map { $_ => 'what it does shows in the state of a target, which is one for all: t/37_balance.t, t/38_health.t' } qw(AIBalancerMaxFails

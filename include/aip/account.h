@@ -37,6 +37,9 @@ typedef struct aip_account_t aip_account_t;
  * books. A dry run has none. */
 int aip_account_close(request_rec *r);
 
+/** Adds the account to the books of its target and gateway. */
+void aip_metrics_count(const aip_request_t *req, const aip_account_t *account);
+
 /** Of a request whose handler has ended; NULL: it has none. */
 const aip_account_t *aip_account_of(const request_rec *r);
 

@@ -43,22 +43,6 @@ typedef struct aip_target_t {
     int body_param; /**< index of its credential parameter among the chat's extra members, or -1 */
 } aip_target_t;
 
-/** Causes of routing failures, as error codes; the last one stands for any other. */
-#define AIP_ROUTE_FAILURES                                                                         \
-    "embeddings_timeout", "embeddings_unreachable", "embeddings_status", "embeddings_response",    \
-        "references_missing", "other"
-#define AIP_ROUTE_N_FAILURES 6
-#define AIP_ROUTE_N_REASONS 8
-#define AIP_ROUTE_N_CACHE 4
-
-/** Decisions since the start or the last restart; in shared memory. */
-typedef struct aip_route_counts_t {
-    _Atomic(apr_uint64_t) reasons[AIP_ROUTE_N_REASONS]; /**< by aip_reason_e */
-    _Atomic(apr_uint64_t) cache[AIP_ROUTE_N_CACHE];     /**< by aip_cache_state_e */
-    _Atomic(apr_uint64_t) failures[AIP_ROUTE_N_FAILURES];
-    _Atomic(apr_uint64_t) store_errors; /**< the mirror answered for a store that was away */
-} aip_route_counts_t;
-
 /** The targets of one section, in order, and what follows from them. */
 typedef struct aip_targets_t {
     int n;
@@ -77,7 +61,6 @@ typedef struct aip_targets_t {
     volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
     volatile apr_uint32_t
         *store; /**< shared by all children: state of the vector store that was last logged */
-    aip_route_counts_t *counts;     /**< shared by all children */
     aip_gateway_metrics_t *metrics; /**< shared, outlives graceful restarts */
     aip_gateway_history_t *history; /**< shared, outlives graceful restarts */
     const char *pool; /**< label of metrics and logs: path, made unique within `server` */

@@ -316,6 +316,12 @@ X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, 
 X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \
   "PATTERN [REPLACEMENT]: what the regular expression matches in logged payloads is replaced, by [REDACTED] without another word. May be repeated.") \
 AIP_TRACES_FIELDS(X) \
+X(STR, cost_currency, "AICostCurrency", "-", "USD", 0, 0, NULL, 0, \
+  "Currency of AIModelOptionsInputCost and AIModelOptionsOutputCost, a label of metrics: three capital letters (ISO 4217).") \
+X(FLAG, metrics_kong_names, "AIMetricsKongNames", "-", "Off", 0, 0, NULL, AIP_F_SERVER, \
+  "On: ai-metrics also shows kong_ai_llm_* and kong_ai_cache_*, as Kong's Prometheus plugin does.") \
+X(ENUM, telemetry_semconv, "AITelemetrySemconv", "-", "v1.41", 0, 0, "v1.41|latest", AIP_F_SERVER, \
+  "Names of metrics and traces: OpenTelemetry's semantic conventions 1.41, or those of its GenAI repository, which still change.") \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \

@@ -91,7 +91,7 @@ typedef struct aip_request_t {
         unsigned needs;              /**< aip_need_e; 0: nobody asked */
         aip_cache_state_e cache;
         const char *embedder; /**< for logs; NULL: not called */
-        apr_interval_time_t embed_took, search_took;
+        apr_interval_time_t embed_took, search_took, recall_took;
         apr_time_t embed_start, search_start; /**< 0: this request did not do it */
         bool truncated, degraded;
         const char *failure; /**< code of what went wrong, or NULL */

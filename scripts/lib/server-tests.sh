@@ -61,7 +61,7 @@ trap 'exit 130' INT TERM
 mkdir "$work/bin"
 cp "$build/.libs/mod_ai_proxy_adv.so" "$build/t/mock/mock" "$build/aipctl" "$work/bin/"
 (cd "$src" && tar cf - --exclude='t/logs' --exclude='t/state' --exclude='t/htdocs' --exclude='t/conf/*.conf' \
-    --exclude='*.o' --exclude='t/unit' --exclude='t/fuzz' --exclude='t/vault' t share conf docs/access.md docs/statistics.schema.json) | tar xf - -C "$work"
+    --exclude='*.o' --exclude='t/unit' --exclude='t/fuzz' --exclude='t/vault' t share conf docs/access.md docs/metrics.md docs/statistics.schema.json) | tar xf - -C "$work"
 chmod 755 "$work"
 
 # Folders of .cache that tests use; a copy where the user cannot read them.

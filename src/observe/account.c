@@ -8,7 +8,6 @@
 
 #include <apr_strings.h>
 #include <http_log.h>
-#include <stdatomic.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
@@ -65,26 +64,6 @@ static void price(const aip_request_t *req, aip_account_t *account)
     }
 }
 
-/* Totals: what log, metrics and page have in common. */
-static void add(const aip_request_t *req, const aip_account_t *account)
-{
-    aip_target_metrics_t *m = account->target ? account->target->metrics : NULL;
-    const aip_usage_t *u = &account->usage;
-    atomic_fetch_add(&req->conf->targets->metrics->requests, 1);
-    if (!m) {
-        return;
-    }
-    atomic_fetch_add(&m->requests, 1);
-    atomic_fetch_add(&m->errors, account->error_type ? 1 : 0);
-    if (account->counted) {
-        atomic_fetch_add(&m->prompt_tokens,
-                         (apr_uint64_t)(u->prompt_tokens > 0 ? u->prompt_tokens : 0));
-        atomic_fetch_add(&m->completion_tokens,
-                         (apr_uint64_t)(u->completion_tokens > 0 ? u->completion_tokens : 0));
-        atomic_fetch_add(&m->cost_pico, (apr_uint64_t)account->cost_pico);
-    }
-}
-
 static void tell(const aip_request_t *req, const aip_account_t *a)
 {
     const aip_usage_t *u = &a->usage;
@@ -116,7 +95,7 @@ int aip_account_close(request_rec *r)
     measure(req, account);
     price(req, account);
     req->account = account;
-    add(req, account);
+    aip_metrics_count(req, account);
     tell(req, account);
     aip_environment_set(req, account);
     aip_trace_finish(req, account);

@@ -176,7 +176,9 @@ static void write_answer(aip_otlp_t *otlp, const aip_request_t *req, const aip_a
         aip_otlp_count(otlp, "gen_ai.usage.input_tokens", u->prompt_tokens);
         aip_otlp_count(otlp, "gen_ai.usage.output_tokens", u->completion_tokens);
         aip_otlp_count(otlp, "gen_ai.usage.cache_read.input_tokens", u->cached_tokens);
-        aip_otlp_count(otlp, aip_trace_name(AIP_TRACE_NAME_CACHE_WRITE, AIP_SEMCONV_1_41),
+        aip_otlp_count(otlp,
+                       aip_trace_name(AIP_TRACE_NAME_CACHE_WRITE,
+                                      (aip_semconv_e)req->conf->f.telemetry_semconv),
                        u->cache_write_tokens);
         aip_otlp_count(otlp, "gen_ai.usage.reasoning.output_tokens", u->reasoning_tokens);
     }

@@ -193,8 +193,10 @@ static apr_status_t find_distances(aip_request_t *req, aip_span_t text, float *d
     if (cache || remote) {
         make_key(req, entry, text, key);
     }
+    apr_time_t start = apr_time_now();
     if (cache && recall(req, cache, key, distances, n)) {
         req->route.cache = AIP_CACHE_HIT;
+        req->route.recall_took = apr_time_now() - start;
         return APR_SUCCESS;
     }
     req->route.cache = cache ? AIP_CACHE_MISS : AIP_CACHE_OFF;

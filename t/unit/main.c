@@ -31,6 +31,8 @@ int main(void)
         decay_suite,
         health_suite,
         health_shared_suite,
+        metrics_suite,
+        metrics_text_suite,
         retry_after_suite,
         provider_suite,
         mask_suite,

@@ -23,6 +23,8 @@ Suite *embeddings_suite(void);
 Suite *estimate_suite(void);
 Suite *fields_suite(void);
 Suite *health_suite(void);
+Suite *metrics_suite(void);
+Suite *metrics_text_suite(void);
 Suite *health_shared_suite(void);
 Suite *http1_course_suite(void);
 Suite *http1_suite(void);
