@@ -3,7 +3,7 @@
 #define AIP_OBSERVE_H
 /* Glue: what operators see of a request. */
 
-#include "aip/request.h"
+#include "aip/account.h"
 
 /** pre_config: lets the directive Mutex know of the lock of piped logs. */
 int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
@@ -17,8 +17,18 @@ int aip_statistics_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 /** log_transaction: writes the line of a request, if its target asks for one. */
 int aip_statistics_write(request_rec *r);
 
-/** SetHandler ai-status: the state of all targets as JSON; POST drains and resumes them. */
+/** Notes a finished request in the books of the status page. */
+void aip_history_note(const aip_request_t *req, const aip_account_t *account);
+
+/** SetHandler ai-status: the state of all gateways as a page or as JSON; POST drains and resumes
+ * targets, and shows where a prompt would go. */
 int aip_status_handler(request_rec *r);
+
+/** post_config: makes the key of the page's forms, which outlives graceful restarts. */
+apr_status_t aip_status_open(void);
+
+/** Optional hook of mod_status: a row for each target. */
+int aip_status_rows(request_rec *r, int flags);
 
 /** The reason of a decision with what is worth knowing of it: "match", "match,cached",
  * "sticky,store_error" ... */
@@ -38,6 +48,10 @@ const double *aip_explain_threshold(const aip_request_t *req, const aip_target_t
 
 /** X-LLM-Route-Scores, when AIExplain asks for it. */
 void aip_explain_headers(const aip_request_t *req);
+
+/** All that is known of a dry run. @param err  why there are no candidates; status 0: there are
+ * New reference. */
+struct json_t *aip_explain_document(const aip_request_t *req, const aip_error_t *err);
 
 /** The answer to a dry run. @param err  why there are no candidates; status 0: there are
  * @return OK */

@@ -2,6 +2,7 @@
 /* Closes the account of a request when it is to be logged: in the thread that ran it, after the
  * answer is on its way. Whoever keeps books is told here, once for each request. */
 #include "aip/account.h"
+#include "aip/observe.h"
 
 #include <apr_strings.h>
 #include <stdatomic.h>
@@ -98,6 +99,7 @@ int aip_account_close(request_rec *r)
     price(account);
     req->account = account;
     add(req, account);
+    aip_history_note(req, account);
     return OK;
 }
 

@@ -28,6 +28,7 @@ int main(void)
         decay_suite,
         health_suite,
         health_shared_suite,
+        history_suite,
         retry_after_suite,
         provider_suite,
         mask_suite,

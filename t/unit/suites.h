@@ -22,6 +22,7 @@ Suite *embeddings_suite(void);
 Suite *fields_suite(void);
 Suite *health_suite(void);
 Suite *health_shared_suite(void);
+Suite *history_suite(void);
 Suite *http1_course_suite(void);
 Suite *http1_suite(void);
 Suite *identity_suite(void);
