@@ -31,11 +31,11 @@ static void write_bars(const aip_page_t *page, const json_t *series, const json_
     ap_rprintf(page->r, "<path class=\"%s\" d=\"", class);
     for (size_t i = 0; i < AIP_HISTORY_MINUTES; i++) {
         double value = at(series, i), under = below ? at(below, i) : 0;
-        double height = most > 0 ? value / most * HEIGHT : 0;
+        double height = value / most * HEIGHT;
         if (value > 0) {
             height = height < 1 ? 1 : height;
-            ap_rprintf(page->r, "M%d %.1fv%.1fh3v-%.1fz", (int)i * WIDTH,
-                       HEIGHT - (most > 0 ? under / most * HEIGHT : 0), -height, -height);
+            double foot = HEIGHT - under / most * HEIGHT;
+            ap_rprintf(page->r, "M%d %.1fV%.1fh3V%.1fz", (int)i * WIDTH, foot, foot - height, foot);
         }
     }
     ap_rputs("\"/>", page->r);

@@ -9,13 +9,14 @@
 #define DASH "\xe2\x80\x93"
 
 /* The beginning of a table that scrolls by itself; `heads` are its cells. */
-static void open_table(const aip_page_t *page, const char *label, const char *caption,
-                       const char *heads)
+static void open_table(const aip_page_t *page, const json_t *gateway, const char *label,
+                       const char *caption, const char *heads)
 {
     ap_rprintf(page->r,
-               "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table>"
-               "<caption>%s</caption><thead><tr>%s</tr></thead><tbody>",
-               label, caption, heads);
+               "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s of %s, server "
+               "%s\"><table><caption>%s</caption><thead><tr>%s</tr></thead><tbody>",
+               label, aip_page_string(page, gateway, "gateway"),
+               aip_page_string(page, gateway, "server"), caption, heads);
 }
 
 static void close_table(const aip_page_t *page)
@@ -130,7 +131,7 @@ static void write_targets(const aip_page_t *page, const json_t *gateway)
     const json_t *targets = json_object_get(gateway, "targets"), *target;
     size_t i;
     ap_rputs("<h3>Targets</h3>", page->r);
-    open_table(page, "Targets", "Figures are of the last hour",
+    open_table(page, gateway, "Targets", "Figures are of the last hour",
                apr_pstrcat(page->r->pool,
                            "<th scope=\"col\">Target</th><th scope=\"col\">Health</th>"
                            "<th scope=\"col\" class=\"n\">In flight</th>"
@@ -159,7 +160,8 @@ static void write_errors(const aip_page_t *page, const json_t *gateway)
         {
             if (n++ == 0) {
                 ap_rputs("<h3>Last errors</h3>", page->r);
-                open_table(page, "Last errors", "The last attempts of each target that went wrong",
+                open_table(page, gateway, "Last errors",
+                           "The last attempts of each target that went wrong",
                            "<th scope=\"col\">Time (UTC)</th><th scope=\"col\">Target</th>"
                            "<th scope=\"col\">Error</th>"
                            "<th scope=\"col\" class=\"n\">Status</th>");
@@ -203,7 +205,8 @@ static void write_routes(const aip_page_t *page, const json_t *gateway)
         return;
     }
     ap_rputs("<h3>Routes</h3>", page->r);
-    open_table(page, "Routes", "Smaller distances are nearer; a threshold is the largest allowed",
+    open_table(page, gateway, "Routes",
+               "Smaller distances are nearer; a threshold is the largest allowed",
                "<th scope=\"col\">Description</th><th scope=\"col\">Targets</th>"
                "<th scope=\"col\" class=\"n\">Threshold</th>"
                "<th scope=\"col\" class=\"n\">First choice, last hour</th>");
@@ -252,7 +255,7 @@ static void write_decisions(const aip_page_t *page, const json_t *gateway)
     }
     ap_rprintf(page->r, "<details><summary>Recent decisions (%d)</summary>",
                (int)json_array_size(decisions));
-    open_table(page, "Recent decisions", "Newest first; no prompt is kept",
+    open_table(page, gateway, "Recent decisions", "Newest first; no prompt is kept",
                "<th scope=\"col\">Time (UTC)</th><th scope=\"col\">Target</th>"
                "<th scope=\"col\">Reason</th><th scope=\"col\" class=\"n\">Distance</th>"
                "<th scope=\"col\" class=\"n\">Threshold</th><th scope=\"col\">Nearest route</th>"

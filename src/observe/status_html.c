@@ -188,8 +188,8 @@ static void write_secrets(const aip_page_t *page, const json_t *secrets)
         return;
     }
     ap_rputs("<section class=\"card\" aria-labelledby=\"secrets\"><h2 id=\"secrets\">Secrets</h2>"
-             "<h3 class=\"hide\">Vaults, logins and identities</h3>"
-             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Secrets\"><table>"
+             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of "
+             "secrets\"><table>"
              "<caption>Where secrets come from and how old they are; never a value</caption>"
              "<thead><tr><th scope=\"col\">Reference</th><th scope=\"col\">Vault</th>"
              "<th scope=\"col\">State</th><th scope=\"col\" class=\"n\">Asked for</th>"
@@ -220,13 +220,13 @@ static void write_key_files(const aip_page_t *page, const json_t *files)
     if (!json_array_size(files)) {
         return;
     }
-    ap_rputs(
-        "<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">API keys</h2>"
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Files of API keys\">"
-        "<table><caption>Files of API keys, as this child has read them</caption>"
-        "<thead><tr><th scope=\"col\">File</th><th scope=\"col\" class=\"n\">Keys</th>"
-        "<th scope=\"col\">Read</th></tr></thead><tbody>",
-        page->r);
+    ap_rputs("<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">API keys</h2>"
+             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of files of "
+             "API keys\">"
+             "<table><caption>Files of API keys, as this child has read them</caption>"
+             "<thead><tr><th scope=\"col\">File</th><th scope=\"col\" class=\"n\">Keys</th>"
+             "<th scope=\"col\">Read</th></tr></thead><tbody>",
+             page->r);
     json_array_foreach(files, i, file)
     {
         ap_rprintf(page->r,
