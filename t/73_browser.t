@@ -94,7 +94,8 @@ wait_until('the routes are embedded', sub { $asked++; ask('/assistant', $prompts
 for my $minute (1 .. 55) {
     $clock->set(($minute - 59) * 60);
     behave('it-desk' => {status => 500}, 'math' => {status => 503}) if $minute == 30;
-    behave() if $minute == 33;
+    behave('gpt-general' => {status => 400}) if $minute == 41;
+    behave() if $minute == 33 || $minute == 43;
     for (1 .. 1 + int(2.2 + 1.6 * sin($minute / 6) + ($minute * 7 % 5) / 3)) {
         ask('/assistant', $prompts[$asked % @prompts]);
         ask('/batch', $prompts[0]) if $asked % 4 == 0;

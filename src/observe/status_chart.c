@@ -51,7 +51,7 @@ static void write_chart(const aip_page_t *page, const char *name, const char *ca
                WIDTH * AIP_HISTORY_MINUTES, HEIGHT + 1, name, sentence);
     write_bars(page, a, NULL, most, class);
     if (b) {
-        write_bars(page, b, a, most, "e");
+        write_bars(page, b, a, most, "o");
     }
     ap_rprintf(page->r,
                "<path class=\"axis\" d=\"M0 %d.5h%d\"/></svg><figcaption><b>%s</b> %s"

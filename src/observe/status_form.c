@@ -122,7 +122,8 @@ static const char *field(apr_pool_t *pool, const char *form, const char *name)
 static int refresh_of(const request_rec *r)
 {
     const char *text = field(r->pool, r->args, "refresh");
-    long seconds = text && apr_isdigit(*text) ? strtol(text, NULL, 10) : 0;
+    size_t len = text ? strlen(text) : 0;
+    long seconds = len && len < 6 && strspn(text, "0123456789") == len ? strtol(text, NULL, 10) : 0;
     return seconds >= REFRESH_LEAST && seconds <= REFRESH_MOST ? (int)seconds : 0;
 }
 

@@ -82,22 +82,26 @@ static void write_button(const aip_page_t *page, const json_t *gateway, const js
                aip_page_string(page, target, "name"));
 }
 
-static const char *why_not(const aip_page_t *page, const json_t *target)
+/* Below the state: until when and why, and what failed although another target answered then. */
+static const char *details(const aip_page_t *page, const json_t *target)
 {
     const json_t *breaker = json_object_get(target, "breaker");
     const json_t *cooldown = json_object_get(target, "cooldown");
+    const json_t *hour = json_object_get(target, "hour");
     const char *state = json_string_value(json_object_get(breaker, "state"));
     apr_pool_t *pool = page->r->pool;
+    const char *text = apr_pstrcat(pool, "breaker ", state, NULL);
     if (json_is_object(cooldown)) {
-        return apr_psprintf(pool, "<span class=\"sub\">until %s, it answered %s</span>",
-                            clock_of(page, cooldown, "until"),
+        text = apr_psprintf(pool, "until %s, it answered %s", clock_of(page, cooldown, "until"),
                             aip_page_count(page, cooldown, "status"));
+    } else if (strcmp(state, "open") == 0) {
+        text = apr_pstrcat(pool, text, " until ", clock_of(page, breaker, "until"), NULL);
     }
-    if (strcmp(state, "open") == 0) {
-        return apr_psprintf(pool, "<span class=\"sub\">breaker open until %s</span>",
-                            clock_of(page, breaker, "until"));
+    if (json_integer_value(json_object_get(hour, "failures"))) {
+        text = apr_pstrcat(pool, text, ", ", aip_page_count(page, hour, "failures"),
+                           " failed tries", NULL);
     }
-    return apr_psprintf(pool, "<span class=\"sub\">breaker %s</span>", state);
+    return apr_pstrcat(pool, "<span class=\"sub\">", text, "</span>", NULL);
 }
 
 static void write_target(const aip_page_t *page, const json_t *gateway, const json_t *target)
@@ -110,7 +114,7 @@ static void write_target(const aip_page_t *page, const json_t *gateway, const js
                "<td class=\"n\">%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td>",
                aip_page_string(page, target, "name"), aip_page_string(page, target, "provider"),
                text_or_dash(page, target, "model"), aip_page_badge(state), state,
-               why_not(page, target), aip_page_count(page, target, "in_flight"),
+               details(page, target), aip_page_count(page, target, "in_flight"),
                json_is_number(share)
                    ? apr_psprintf(page->r->pool, "%.0f %%", 100 * json_number_value(share))
                    : DASH,

@@ -8,10 +8,12 @@
 static const char colours[] =
     ":root{color-scheme:light dark;--bg:#f4f6f9;--card:#fff;--text:#1b1f24;--mute:#525c66;"
     "--line:#d5dbe1;--link:#0a4fb8;--good:#0f5a26;--goodbg:#dcf3e2;--warn:#6f4400;--warnbg:#fdecc8;"
-    "--bad:#96091f;--badbg:#fde3e5;--bar:#2f6fd0;--err:#c4283c;--btn:#0a4fb8;--btntext:#fff}"
+    "--bad:#96091f;--badbg:#fde3e5;--bar:#2f6fd0;--bar2:#0f8a7e;--err:#c4283c;--btn:#0a4fb8;--"
+    "btntext:#fff}"
     "@media(prefers-color-scheme:dark){:root{--bg:#0e1116;--card:#171c23;--text:#e8edf3;"
     "--mute:#a3adb8;--line:#323a45;--link:#86bdff;--good:#7ee29a;--goodbg:#10331c;--warn:#f0c96b;"
-    "--warnbg:#3a2c08;--bad:#ff9da3;--badbg:#45141a;--bar:#5b9bf5;--err:#ff7b84;--btn:#1c4f9c;"
+    "--warnbg:#3a2c08;--bad:#ff9da3;--badbg:#45141a;--bar:#5b9bf5;--bar2:#4ecfc0;--err:#ff7b84;--"
+    "btn:#1c4f9c;"
     "--btntext:#fff}}";
 
 static const char layout[] =
@@ -42,6 +44,7 @@ static const char layout[] =
     "figure{margin:0;min-width:0}figcaption{font-size:.85rem;color:var(--mute)}"
     "figcaption b{color:var(--text)}"
     "svg{display:block;width:100%;height:56px}.chart .b{fill:var(--bar)}.chart .e{fill:var(--err)}"
+    ".chart .o{fill:var(--bar2)}"
     ".axis{stroke:var(--line)}"
     ".facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:8px 24px;"
     "margin:0}.facts dt{color:var(--mute);font-size:.85rem}"

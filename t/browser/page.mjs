@@ -67,7 +67,8 @@ for (const viewport of sizes) {
     for (const colorScheme of ['light', 'dark']) {
         const name = `${viewport.width} px, ${colorScheme}`;
         const page = await open({ viewport, colorScheme });
-        await page.screenshot({ path: join(folder, `status-${viewport.width}-${colorScheme}.png`), fullPage: true });
+        await page.screenshot({ path: join(folder, `status-${viewport.width}-${colorScheme}.png`) });
+        await page.screenshot({ path: join(folder, `whole-${viewport.width}-${colorScheme}.png`), fullPage: true });
         await page.evaluate(() => document.querySelectorAll('details').forEach((d) => { d.open = true; }));
         check(await wider(page) <= 0, `${name}: nothing is wider than the screen`, await wider(page));
         const found = await violations(page);
@@ -131,7 +132,8 @@ for (const [viewport, colorScheme] of [[sizes[1], 'light'], [sizes[0], 'dark']])
         check(found.length === 0, `${name}: axe finds nothing`, found);
     }
     check(page.complaints.length === 0, `${name}: the console is empty`, page.complaints);
-    await page.screenshot({ path: join(folder, `status-try-${viewport.width}-${colorScheme}.png`), fullPage: viewport === sizes[1] });
+    const shot = { path: join(folder, `status-try-${viewport.width}-${colorScheme}.png`) };
+    await (viewport === sizes[1] ? page.locator('[id^=r]').screenshot(shot) : page.screenshot(shot));
     await page.context().close();
 }
 
