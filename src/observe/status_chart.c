@@ -71,8 +71,10 @@ static void write_count(const aip_page_t *page, const char *name, const json_t *
                                         "%.0f in the last hour, at most %.0f in a minute, %.0f in "
                                         "this minute",
                                         sum, most, last);
-    write_chart(page, name, apr_psprintf(page->r->pool, "a minute, at most %.0f", most), sentence,
-                a, b, class);
+    write_chart(page, name,
+                apr_psprintf(page->r->pool, "%sa minute, at most %.0f",
+                             b ? "in, and out above them, " : "", most),
+                sentence, a, b, class);
 }
 
 static void write_latency(const aip_page_t *page, const json_t *series)
@@ -91,7 +93,7 @@ void aip_page_charts(const aip_page_t *page, const json_t *gateway)
     write_count(page, "Requests", json_object_get(minutes, "requests"), NULL, "b");
     write_count(page, "Errors", json_object_get(minutes, "errors"), NULL, "e");
     write_latency(page, json_object_get(minutes, "latency_ms"));
-    write_count(page, "Tokens, in and out", json_object_get(minutes, "prompt_tokens"),
+    write_count(page, "Tokens", json_object_get(minutes, "prompt_tokens"),
                 json_object_get(minutes, "completion_tokens"), "b");
     ap_rputs("</div>", page->r);
 }

@@ -90,18 +90,18 @@ static const char *details(const aip_page_t *page, const json_t *target)
     const json_t *hour = json_object_get(target, "hour");
     const char *state = json_string_value(json_object_get(breaker, "state"));
     apr_pool_t *pool = page->r->pool;
-    const char *text = apr_pstrcat(pool, "breaker ", state, NULL);
+    const char *text = apr_pstrcat(pool, "breaker ", state, NULL), *failed = "";
     if (json_is_object(cooldown)) {
         text = apr_psprintf(pool, "until %s, it answered %s", clock_of(page, cooldown, "until"),
                             aip_page_count(page, cooldown, "status"));
     } else if (strcmp(state, "open") == 0) {
-        text = apr_pstrcat(pool, text, " until ", clock_of(page, breaker, "until"), NULL);
+        text = apr_pstrcat(pool, "breaker open until ", clock_of(page, breaker, "until"), NULL);
     }
     if (json_integer_value(json_object_get(hour, "failures"))) {
-        text = apr_pstrcat(pool, text, ", ", aip_page_count(page, hour, "failures"),
-                           " failed tries", NULL);
+        failed = apr_pstrcat(pool, "<span class=\"sub\">failed tries: ",
+                             aip_page_count(page, hour, "failures"), "</span>", NULL);
     }
-    return apr_pstrcat(pool, "<span class=\"sub\">", text, "</span>", NULL);
+    return apr_pstrcat(pool, "<span class=\"sub\">", text, "</span>", failed, NULL);
 }
 
 static void write_target(const aip_page_t *page, const json_t *gateway, const json_t *target)
@@ -110,11 +110,15 @@ static void write_target(const aip_page_t *page, const json_t *gateway, const js
     const char *state = json_string_value(json_object_get(target, "availability"));
     ap_rprintf(page->r,
                "<tr><th scope=\"row\"><bdi>%s</bdi><span class=\"sub\">%s, <bdi>%s</bdi></span>"
-               "</th><td><span class=\"%s\">%s</span>%s</td><td class=\"n\">%s</td>"
-               "<td class=\"n\">%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td>",
+               "</th>",
                aip_page_string(page, target, "name"), aip_page_string(page, target, "provider"),
-               text_or_dash(page, target, "model"), aip_page_badge(state), state,
-               details(page, target), aip_page_count(page, target, "in_flight"),
+               text_or_dash(page, target, "model"));
+    write_button(page, gateway, target);
+    ap_rprintf(page->r,
+               "<td><span class=\"%s\">%s</span>%s</td><td class=\"n\">%s</td>"
+               "<td class=\"n\">%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td>",
+               aip_page_badge(state), state, details(page, target),
+               aip_page_count(page, target, "in_flight"),
                json_is_number(share)
                    ? apr_psprintf(page->r->pool, "%.0f %%", 100 * json_number_value(share))
                    : DASH,
@@ -126,7 +130,6 @@ static void write_target(const aip_page_t *page, const json_t *gateway, const js
                aip_page_count(page, hour, "completion_tokens"), aip_page_string(page, hour, "cost"),
                aip_page_ms(page, json_object_get(hour, "latency_ms")),
                aip_page_ms(page, json_object_get(hour, "ttft_ms")));
-    write_button(page, gateway, target);
     ap_rputs("</tr>", page->r);
 }
 
@@ -136,8 +139,9 @@ static void write_targets(const aip_page_t *page, const json_t *gateway)
     size_t i;
     ap_rputs("<h3>Targets</h3>", page->r);
     open_table(page, gateway, "Targets", "Figures are of the last hour",
-               apr_pstrcat(page->r->pool,
-                           "<th scope=\"col\">Target</th><th scope=\"col\">Health</th>"
+               apr_pstrcat(page->r->pool, "<th scope=\"col\">Target</th>",
+                           page->token ? "<th scope=\"col\">Order</th>" : "",
+                           "<th scope=\"col\">Health</th>"
                            "<th scope=\"col\" class=\"n\">In flight</th>"
                            "<th scope=\"col\" class=\"n\">Share</th>"
                            "<th scope=\"col\" class=\"n\">Requests</th>"
@@ -146,7 +150,7 @@ static void write_targets(const aip_page_t *page, const json_t *gateway)
                            "<th scope=\"col\" class=\"n\">Cost</th>"
                            "<th scope=\"col\" class=\"n\">Latency</th>"
                            "<th scope=\"col\" class=\"n\">First token</th>",
-                           page->token ? "<th scope=\"col\">Order</th>" : "", NULL));
+                           NULL));
     json_array_foreach(targets, i, target)
     {
         write_target(page, gateway, target);
