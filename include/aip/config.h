@@ -11,6 +11,7 @@
 
 #include "aip/balance.h"
 #include "aip/cloud.h"
+#include "aip/cost.h"
 #include "aip/embeddings.h"
 #include "aip/endpoint.h"
 #include "aip/fields.h"
@@ -29,6 +30,7 @@ typedef struct aip_target_t {
     aip_target_fields_t f;
     const char *provider_name;
     const aip_provider_t *provider;
+    aip_rates_t rates; /**< its prices */
     aip_endpoint_t *endpoint;
     aip_target_state_t *state;          /**< shared by all children */
     _Atomic(apr_uint32_t) *by_child;    /**< shared: how many of its requests in flight are whose */

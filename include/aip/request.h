@@ -27,12 +27,12 @@ typedef struct aip_answered_t {
     const aip_target_t *target; /**< whose answer the client got, NULL: none */
     const char *model;          /**< name sent upstream */
     bool stream;
-    bool observed; /**< the answer was read for its usage */
-    aip_usage_t usage;
+    bool observed;     /**< the answer was read for its usage */
+    aip_usage_t usage; /**< told or estimated; unknown when the answer is an error, or not read */
     const char *response_model; /**< NULL: not known */
     const char *service_tier;   /**< that the provider reported, NULL: none */
-    apr_time_t first_byte_at;   /**< first byte of content, 0: none */
-    aip_span_t sent_body;       /**< body sent upstream */
+    apr_time_t first_byte_at; /**< of a stream that was read: first content of any kind, 0: none */
+    aip_span_t sent_body;     /**< body sent upstream */
     aip_span_t payload; /**< response body, or the text of a stream as a JSON string's inside; only
                            with log_payloads */
     const char *cut;    /**< outcome word when the answer broke off after commit, else NULL */
@@ -109,6 +109,8 @@ typedef struct aip_request_t {
         int n;
         aip_attempt_t *attempts; /**< as many as there are candidates */
         aip_error_t unsent;      /**< why the last target that was not asked was not */
+        apr_interval_time_t
+            passing; /**< after the last attempt, what was held went to the client */
     } upstream;
 
     aip_answered_t answered;

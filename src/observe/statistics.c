@@ -3,6 +3,7 @@
  * below "ai.proxy" and ours in "semantic". Logs are opened before privileges are dropped. Children
  * and threads do not mix their lines: to a file a line is one write, to a pipe, where only short
  * writes are atomic, it is written under a lock. */
+#include "aip/account.h"
 #include "aip/observe.h"
 #include "aip/signals.h"
 
@@ -130,8 +131,7 @@ static json_t *meta(const aip_request_t *req, const aip_target_t *target,
     return meta;
 }
 
-static json_t *usage(const aip_request_t *req, const aip_target_t *target,
-                     apr_interval_time_t latency)
+static json_t *usage(const aip_request_t *req, apr_interval_time_t latency)
 {
     const aip_answered_t *a = &req->answered;
     const aip_usage_t *u = &a->usage;
@@ -155,11 +155,7 @@ static json_t *usage(const aip_request_t *req, const aip_target_t *target,
         json_object_set_new(usage, "time_to_first_token",
                             milliseconds(a->first_byte_at - req->start));
     }
-    bool priced = target->f.set[AIP_T_input_cost] && target->f.set[AIP_T_output_cost];
-    json_object_set_new(usage, "cost",
-                        json_real(priced ? aip_usage_cost(u, target->f.input_cost.value,
-                                                          target->f.output_cost.value)
-                                         : 0));
+    json_object_set_new(usage, "cost", json_real((double)req->account->cost_pico / 1e12));
     return usage;
 }
 
@@ -240,7 +236,7 @@ static json_t *proxy_object(const aip_request_t *req, const aip_target_t *target
     apr_interval_time_t latency = apr_time_now() - req->start;
     json_t *proxy = json_object();
     json_object_set_new(proxy, "meta", meta(req, target, latency));
-    json_object_set_new(proxy, "usage", usage(req, target, latency));
+    json_object_set_new(proxy, "usage", usage(req, latency));
     if (target->f.logging_log_payloads) {
         json_t *payload = json_object();
         json_object_set_new(payload, "request", span_text(a->sent_body));

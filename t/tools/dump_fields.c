@@ -92,6 +92,7 @@ static const char *type_name(const aip_field_t *row)
         return "string";
     case AIP_KIND_SET:
     case AIP_KIND_ACL:
+    case AIP_KIND_RATES:
         return "array";
     case AIP_KIND_LIST:
         return "list";
@@ -119,7 +120,7 @@ static const char *number(double value)
 
 static const char *range(const aip_field_t *row)
 {
-    if (row->words) {
+    if (row->words && row->kind != AIP_KIND_RATES) {
         return replace(row->words, '|', ", ");
     }
     if (row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM || row->kind == AIP_KIND_PORT) {
@@ -152,6 +153,8 @@ static const char *syntax(const aip_field_t *row)
         return "off|header NAME|cookie NAME|conversation";
     case AIP_KIND_ACL:
         return "TYPE=VALUE[,VALUE...] ...";
+    case AIP_KIND_RATES:
+        return replace(row->words, '|', " ");
     }
     return "";
 }

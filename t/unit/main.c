@@ -18,6 +18,8 @@ int main(void)
         egress_suite,
         sse_suite,
         usage_suite,
+        estimate_suite,
+        cost_suite,
         fields_suite,
         acl_suite,
         apikey_suite,
