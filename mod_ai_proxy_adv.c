@@ -11,6 +11,7 @@
 #include "aip/route_cache.h"
 #include "aip/secrets.h"
 #include "aip/state.h"
+#include "aip/traces.h"
 
 #include <ap_mpm.h>
 #include <apr_file_io.h>
@@ -108,6 +109,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     aip_secrets_child_init(pchild, s);
     aip_routers_init(pchild, s);
     aip_exchange_init(pchild, s);
+    aip_traces_child_init(pchild, s);
 }
 
 static void register_hooks(apr_pool_t *pool)
@@ -137,6 +139,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_check_authn(aip_hook_check_authn, NULL, NULL, APR_HOOK_FIRST,
                         AP_AUTH_INTERNAL_PER_CONF);
     ap_hook_handler(aip_hook_handler, NULL, mod_proxy, APR_HOOK_FIRST);
+    ap_hook_handler(aip_metrics_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(aip_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_log_transaction(aip_account_close, NULL, NULL, APR_HOOK_REALLY_FIRST);

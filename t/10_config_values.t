@@ -43,7 +43,7 @@ sub refused {
 # The message names the directive, the value and what is allowed.
 sub bad_value {
     my ($directive, $value, $allowed, $text, $line) = @_;
-    my $shown = $value eq '""' ? '' : $directive =~ /^(AIBalancerFailoverCriteria|AITargetAccepts)$/ ? "'" . ($value =~ /(\S+)$/)[0] . "'" : "'" . ($value =~ s/^"(.*)"$/$1/r) . "'";
+    my $shown = $value eq '""' || $directive =~ /CostList|Factor$/ ? '' : $directive =~ /^(AIBalancerFailoverCriteria|AITargetAccepts)$/ ? "'" . ($value =~ /(\S+)$/)[0] . "'" : "'" . ($value =~ s/^"(.*)"$/$1/r) . "'";
     refused($text, $line, qr/$directive\b.*\Q$shown\E.*\Q$allowed\E/s, "$directive $value");
     return;
 }
@@ -153,11 +153,23 @@ my %of_location = (
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"', '"||/bin/cat -u"', '"|$cat >/dev/null"'], ['""'], 'that is not empty'],
     AILogPayloadMaxBytes => [[0, 1, 8388608], [-1, 8388609, '64K'], 'whole number from 0 to 8388608'],
     AILogRedact => [['"sk-[a-z0-9]+"', '"\\\\d{16}" "[CARD]"', 'x ""'], ['"("', '"[a"'], 'is no regular expression'],
+    AICostCurrency => [[qw(USD EUR)], [qw(usd EURO E1R)], 'three capital letters'],
 );
 # Of a server or virtual host; what takes the whole of them to be checked is in t/63_egress_rules.t.
 my $pem = "$AIPTest::Setup::t/state/tls";
 my %of_server = (
     AISecretsRequired => [[qw(On off)], ['x'], 'On or Off'],
+    AITraces => [[qw(off correlate export)], ['on'], 'off correlate export'],
+    AITracesEndpoint => [['https://otel.example:4318/v1/traces', 'http://[::1]/'], ['""'], 'that is not empty'],
+    AITracesHeaderName => [[], ['""'], 'that is not empty'],
+    AITracesHeaderValue => [[], ['""'], 'that is not empty'],
+    AITracesServiceName => [['gateway', '"two words"'], ['""'], 'that is not empty'],
+    AITracesSamplingRatio => [[qw(0 0.05 1)], [qw(-0.1 1.1 .5 x)], 'number from 0 to 1'],
+    AITracesQueueSize => [[1, 1000000], [0, 1000001, 'x'], 'from 1 to 1000000'],
+    AITracesFlushInterval => [[1, 3600000], [0, 3600001], 'from 1 to 3600000'],
+    AITracesTimeout => [[1, 2147483646], [0, 2147483647], 'from 1 to 2147483646'],
+    AIMetricsKongNames => [[qw(On off)], ['x'], 'On or Off'],
+    AITelemetrySemconv => [[qw(v1.41 latest)], [qw(v1.40 new)], 'v1.41 latest'],
     AIEgressProxy => [['http://proxy.example:3128', 'http://[::1]:1'], ['""'], 'that is not empty'],
     AIEgressProxyAuth => [[], ['""'], 'that is not empty'],
     AIEgressNoProxy => [['*', 'localhost .example.com 10.0.0.0/8 ::1'], ['""'], 'takes one to 16 values a line'],
@@ -184,8 +196,10 @@ my %of_target = (
     AIAuthAllowOverride => [[qw(On Off)], ['x'], 'On or Off'],
     (map { ("AIAuth$_" => [[], ['""'], 'that is not empty']) } @of_cloud),
     (map { ("AIAuth$_" => [['Off'], ['yes'], 'On or Off']) } @cloud_flags),
+    AITracesPropagate => [['On'], ['x'], 'On or Off'],
     AILoggingLogStatistics => [['On'], ['x'], 'On or Off'],
     AILoggingLogPayloads => [['On'], ['x'], 'On or Off'],
+    AILoggingStreamUsage => [[qw(On off)], ['x'], 'On or Off'],
     AIModelProvider => [[qw(openai deepseek xai cerebras dashscope gemini)], [qw(anthropic nobody)], 'openai azure mistral deepseek'],
     AIModelName => [['gpt-4o'], ['""'], 'that is not empty'],
     AIModelOptionsMaxTokens => [[1, 826], [0, 'x', 1.5], 'whole number from 1'],
@@ -193,8 +207,11 @@ my %of_target = (
     AIModelOptionsTemperature => [[qw(0 0.3 5)], [qw(5.1 -1 warm)], 'from 0 to 5'],
     AIModelOptionsTopP => [[qw(0 1 0.5)], [qw(1.1)], 'from 0 to 1'],
     AIModelOptionsTopK => [[0, 500], [501], 'from 0 to 500'],
-    AIModelOptionsInputCost => [['1.0'], ['-1'], 'from 0'],
-    AIModelOptionsOutputCost => [['2.0'], ['-1'], 'from 0'],
+    (map { $_ => [[qw(1.0 0.15 1e-9 1000000000)], [qw(-1 1000000001 0.0000000001 1e-10)], 'from 0 to 1000000000'] } qw(
+        AIModelOptionsInputCost AIModelOptionsOutputCost AIModelOptionsCacheReadCost AIModelOptionsCacheWriteCost)),
+    AIModelOptionsCacheWriteCostList => [['5m 3.75', '1h 0'], ['1d 1', '5m -1', '5m 0.0000000001'], 'must be'],
+    AIModelOptionsContextWindowFactor => [['200000 2 1.5', '1 0.000001 1000'], ['0 1 1', '1k 1 1', '1 -1 1', '1 1 1000.1', '1 0.0000001 1'], 'must be'],
+    AIModelOptionsServiceTierFactor => [['flex 0.5', 'priority 1000', '"a tier" 0'], ['flex x', 'flex 0.0000001', '"" 1'], 'must'],
     AIModelOptionsUpstreamUrl => [['http://host:8000/v1/chat/completions', 'https://[::1]:8443/x?y=z'], [], ''],
     AIModelOptionsUpstreamPath => [['/other/path'], [], ''],
     AIModelOptionsMistralFormat => [[], ['ollama'], 'openai'],
@@ -236,7 +253,7 @@ my %of_vault = (
     AIVaultTimeout => [[1], [0], 'from 1 to'],
 );
 
-my %many = (AILogRedact => 'a b c', AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x', map { $_ => 'a ' x 17 } qw(AIEgressNoProxy AIEgressAllow));
+my %many = (AILogRedact => 'a b c', AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x', map { $_ => 'a ' x 17 } qw(AIEgressNoProxy AIEgressAllow AIModelOptionsCacheWriteCostList AIModelOptionsContextWindowFactor AIModelOptionsServiceTierFactor));
 my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
 for my $directive (sort keys %of_location, keys %of_server, keys %of_target) {
     my ($in_target, $in_server) = ($of_target{$directive}, $of_server{$directive});
@@ -331,6 +348,19 @@ refused(location("AIAclsGroupFile \"$state/groups-bad\""), 2, qr/AIAclsGroupFile
 AIPTest::Setup::write_file("$state/keys-open", '');
 chmod 0644, "$state/keys-open";
 like((config_check(location("AIApiKeyFile \"$state/keys-open\"")))[1], qr/AIP0170: \S+check\.conf:2: everybody on this machine may read \S+keys-open/, 'a file that everybody may read');
+
+# lists of prices: what each value says, and two lines about the same
+for (['CacheWriteCostList 1d 1', q(the lifetime '1d' must be 5m or 1h)], ['CacheWriteCostList 5m 1e-10', q(the cost '1e-10' must be a number from 0 to 1000000000 with at most 9 decimals)],
+    ['ContextWindowFactor 200k 1 1', q(the threshold '200k' must be a whole number of tokens from 1)], ['ContextWindowFactor 1 1 0.0000001', q(the factor '0.0000001' must be a number from 0 to 1000 with at most 6 decimals)],
+    ['ServiceTierFactor "" 1', 'the name of the tier must not be empty'], ['ServiceTierFactor flex', 'takes one TIER FACTOR a line, for instance flex 0.5']) {
+    refused(inside("AIModelOptions$_->[0]"), 3, qr/AIModelOptions\w+:? \Q$_->[1]\E/, $_->[0]);
+}
+for (['CacheWriteCostList', '5m 1', '5m 2'], ['ContextWindowFactor', '10 1 1', '10 2 2'], ['ServiceTierFactor', 'flex 1', 'FLEX 2']) {
+    my ($name, $first, $second) = @$_;
+    refused(inside("AIModelOptions$name $first\nAIModelOptions$name $second"), 4, qr/AIModelOptions$name: '$second' is about the same as '$first'; leave one of them out/, "$name twice");
+}
+like((config_check("AIProxy On\n" . inside('AIModelOptionsCacheReadCost 1')))[1], qr/AIP0011: \S+check\.conf:\d+: <AITarget t>: AIModelOptionsCacheReadCost has no effect without AIModelOptionsInputCost and AIModelOptionsOutputCost/,
+    'a price of cached tokens beside none of the others');
 
 # fields that are not implemented
 refused(location("$_ 10"), 2, qr/Invalid command '$_'/, $_) for qw(AIGenaiCategory AIVectordbRedisSentinelMaster AIVectordbRedisClusterNodes);

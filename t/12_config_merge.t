@@ -349,6 +349,7 @@ AIPTest::Setup::write_file("$logs/groups-a", "g: x a\n");
 my %elsewhere = (
     AILlmFormat => 'it has one value',
     AISecretsRequired => 'it holds for a whole server',
+    (map { $_ => 'a label, or names, of metrics: t/70_metrics.t, t/70_metrics_bounds.t' } qw(AICostCurrency AIMetricsKongNames AITelemetrySemconv)),
     (map { $_ => 'below' } qw(AIBalancerConnectTimeout AIStateDir AIVectordbRedisConnectTimeout AIVectordbRedisSendTimeout
         AIVectordbRedisReadTimeout AIVectordbRedisKeepalivePoolSize AIVectordbRedisKeepaliveBacklog)),
     (map { $_ => 'what it does shows in the state of a target, which is one for all: t/37_balance.t, t/38_health.t' } qw(AIBalancerMaxFails
@@ -357,6 +358,8 @@ my %elsewhere = (
     (map { ("AIEmbeddingsAuth$_" => 'who the gateway is at a cloud shows in its tokens: the rules between them are in t/11_config_rules.t') } qw(AwsAccessKeyId
         AwsSecretAccessKey AzureClientId AzureClientSecret AzureTenantId AzureUseManagedIdentity GcpMetadataUrl GcpOauthTokenUrl GcpServiceAccountJson
         GcpUseServiceAccount)),
+    (map { $_ => 'of a server, not of a section: t/71_traces.t, t/71_traces_export.t' } qw(AITraces AITracesEndpoint AITracesHeaderName AITracesHeaderValue
+        AITracesServiceName AITracesSamplingRatio AITracesQueueSize AITracesFlushInterval AITracesTimeout)),
     (map { $_ => 'of a server, not of a section: t/61_egress.t, t/62_egress_proxy.t, t/63_egress_rules.t' } qw(AIEgressProxy AIEgressProxyAuth AIEgressNoProxy
         AIEgressCaFile AIEgressMinTls AIEgressClientCert AIEgressAllow)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),

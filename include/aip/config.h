@@ -11,6 +11,7 @@
 
 #include "aip/balance.h"
 #include "aip/cloud.h"
+#include "aip/cost.h"
 #include "aip/embeddings.h"
 #include "aip/endpoint.h"
 #include "aip/fields.h"
@@ -29,6 +30,7 @@ typedef struct aip_target_t {
     aip_target_fields_t f;
     const char *provider_name;
     const aip_provider_t *provider;
+    aip_rates_t rates; /**< its prices */
     aip_endpoint_t *endpoint;
     aip_target_state_t *state;          /**< shared by all children */
     _Atomic(apr_uint32_t) *by_child;    /**< shared: how many of its requests in flight are whose */
@@ -40,22 +42,6 @@ typedef struct aip_target_t {
     int identity;                       /**< slot of that in the store of secrets, or -1 */
     int body_param; /**< index of its credential parameter among the chat's extra members, or -1 */
 } aip_target_t;
-
-/** Causes of routing failures, as error codes; the last one stands for any other. */
-#define AIP_ROUTE_FAILURES                                                                         \
-    "embeddings_timeout", "embeddings_unreachable", "embeddings_status", "embeddings_response",    \
-        "references_missing", "other"
-#define AIP_ROUTE_N_FAILURES 6
-#define AIP_ROUTE_N_REASONS 8
-#define AIP_ROUTE_N_CACHE 4
-
-/** Decisions since the start or the last restart; in shared memory. */
-typedef struct aip_route_counts_t {
-    _Atomic(apr_uint64_t) reasons[AIP_ROUTE_N_REASONS]; /**< by aip_reason_e */
-    _Atomic(apr_uint64_t) cache[AIP_ROUTE_N_CACHE];     /**< by aip_cache_state_e */
-    _Atomic(apr_uint64_t) failures[AIP_ROUTE_N_FAILURES];
-    _Atomic(apr_uint64_t) store_errors; /**< the mirror answered for a store that was away */
-} aip_route_counts_t;
 
 /** The targets of one section, in order, and what follows from them. */
 typedef struct aip_targets_t {
@@ -75,7 +61,6 @@ typedef struct aip_targets_t {
     volatile apr_uint32_t *ticks; /**< shared by all children: one per route, one more for `all` */
     volatile apr_uint32_t
         *store; /**< shared by all children: state of the vector store that was last logged */
-    aip_route_counts_t *counts;     /**< shared by all children */
     aip_gateway_metrics_t *metrics; /**< shared, outlives graceful restarts */
     aip_gateway_history_t *history; /**< shared, outlives graceful restarts */
     const char *pool; /**< label of metrics and logs: path, made unique within `server` */
@@ -139,6 +124,8 @@ typedef struct aip_registry_t {
     struct aip_secrets_t *secrets;       /**< built by aip_check_config() */
     apr_array_header_t *gateways;        /**< aip_gateway_t, filled by aip_check_config() */
     apr_array_header_t *egresses;        /**< aip_server_egress_t, filled by aip_egress_prepare() */
+    apr_array_header_t *traces;          /**< const aip_traces_conf_t *, by aip_traces_prepare() */
+    apr_hash_t *traces_of;               /**< server_rec * -> the one of these that it exports to */
     apr_array_header_t *caches;          /**< aip_route_cache_t *, filled by aip_check_config() */
     apr_hash_t *expressions;             /**< AIExplainFor -> ap_expr_info_t * */
     apr_hash_t *redactions;              /**< address of a text of AILogRedact -> what it means */

@@ -15,7 +15,9 @@
  */
 
 #include "aip/chat.h"
+#include "aip/trace_fields.h"
 #include "aip/vault_fields.h"
+#include "aip/words.h"
 #include <apr_tables.h>
 
 typedef enum aip_kind_e {
@@ -31,8 +33,10 @@ typedef enum aip_kind_e {
     AIP_KIND_STICKY, /**< AIRouteSticky: off | header NAME | cookie NAME | conversation ->
                         aip_sticky_rule_t */
     AIP_KIND_PORT,   /**< whole number, or references that become one -> const char * */
-    AIP_KIND_ACL /**< the conditions of one rule, directive may be repeated -> apr_array_header_t *
-                    of aip_acl_rule_t * */
+    AIP_KIND_ACL, /**< the conditions of one rule, directive may be repeated -> apr_array_header_t *
+                     of aip_acl_rule_t * */
+    AIP_KIND_RATES /**< a name or threshold and its prices or factors, directive may be repeated ->
+                      apr_array_header_t * of const aip_rate_t *; words: what the arguments are */
 } aip_kind_e;
 
 /** A number and its spelling, which is what goes into JSON. */
@@ -70,6 +74,7 @@ typedef struct aip_sticky_rule_t {
 #define AIP_TYPE_STICKY aip_sticky_rule_t
 #define AIP_TYPE_PORT const char *
 #define AIP_TYPE_ACL apr_array_header_t *
+#define AIP_TYPE_RATES apr_array_header_t *
 
 /** In set[]: 0 is the default. */
 #define AIP_SET_WRITTEN 1
@@ -80,13 +85,14 @@ typedef struct aip_sticky_rule_t {
 #define AIP_F_ONCE 4u    /**< a second time in one section is an error */
 #define AIP_F_SERVER 64u /**< holds for a whole server: legal there and in <VirtualHost> only */
 #define AIP_F_MANY 128u  /**< a LIST that takes several values a line */
-#define AIP_F_PAIR 256u  /**< a LIST whose value may be followed by another argument */
+#define AIP_F_PRICE 256u /**< a NUM with at most AIP_PRICE_DECIMALS decimals, see aip/cost.h */
+#define AIP_F_PAIR 512u  /**< a LIST whose value may be followed by another argument */
 
 #define AIP_MS_MAX 2147483646.0
 #define AIP_SIZE_MAX 1073741824.0
 #define AIP_YEAR 31536000.0
 
-/* Order of the words matters: the enums below name the indexes. */
+/* Order of the words matters: the enums of aip/words.h name the indexes. */
 #define AIP_WORDS_CRITERIA                                                                         \
     "error|timeout|invalid_header|http_403|http_404|http_429|http_500|http_502|http_503|http_504|" \
     "non_idempotent"
@@ -309,6 +315,13 @@ X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, 
   "Bytes of a request or an answer that AILoggingLogPayloads logs at most, each; 0: up to 8 MiB.") \
 X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \
   "PATTERN [REPLACEMENT]: what the regular expression matches in logged payloads is replaced, by [REDACTED] without another word. May be repeated.") \
+AIP_TRACES_FIELDS(X) \
+X(STR, cost_currency, "AICostCurrency", "-", "USD", 0, 0, NULL, 0, \
+  "Currency of AIModelOptionsInputCost and AIModelOptionsOutputCost, a label of metrics: three capital letters (ISO 4217).") \
+X(FLAG, metrics_kong_names, "AIMetricsKongNames", "-", "Off", 0, 0, NULL, AIP_F_SERVER, \
+  "On: ai-metrics also shows kong_ai_llm_* and kong_ai_cache_*, as Kong's Prometheus plugin does.") \
+X(ENUM, telemetry_semconv, "AITelemetrySemconv", "-", "v1.41", 0, 0, "v1.41|latest", AIP_F_SERVER, \
+  "Names of metrics and traces: OpenTelemetry's semantic conventions 1.41, or those of its GenAI repository, which still change.") \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \
@@ -375,10 +388,14 @@ X(STR, auth_gcp_service_account_json, "AIAuthGcpServiceAccountJson", "targets[].
   "JSON key of a service account. Unset: the environment's GCP_SERVICE_ACCOUNT, else the metadata server.") \
 X(FLAG, auth_gcp_use_service_account, "AIAuthGcpUseServiceAccount", "targets[].auth.gcp_use_service_account", "Off", 0, 0, NULL, 0, \
   "On: access tokens of a Google service account go with the requests, as Bearer.") \
+X(FLAG, traces_propagate, "AITracesPropagate", "-", "Off", 0, 0, NULL, 0, \
+  "On: the target is told of the trace: traceparent of the attempt's span, and the client's tracestate. Off: neither is sent.") \
 X(FLAG, logging_log_statistics, "AILoggingLogStatistics", "targets[].logging.log_statistics", "Off", 0, 0, NULL, 0, \
   "Log tokens, latency and cost to AIStatisticsLog.") \
 X(FLAG, logging_log_payloads, "AILoggingLogPayloads", "targets[].logging.log_payloads", "Off", 0, 0, NULL, 0, \
   "Log request and response bodies to AIStatisticsLog.") \
+X(FLAG, logging_stream_usage, "AILoggingStreamUsage", "-", "On", 0, 0, NULL, 0, \
+  "On: streams are asked for their token usage (stream_options.include_usage) where it is counted. Off: never, for servers that refuse it; what they do not tell is estimated.") \
 X(ENUM, model_provider, "AIModelProvider", "targets[].model.provider", NULL, 0, 0, \
   "openai|azure|mistral|deepseek|xai|cerebras|dashscope|databricks|vllm|bedrock|gemini", 0, \
   "Who serves the model.") \
@@ -394,10 +411,20 @@ X(NUM, top_p, "AIModelOptionsTopP", "targets[].model.options.top_p", NULL, 0, 1,
   "top_p for the target, whatever the client says.") \
 X(INT, top_k, "AIModelOptionsTopK", "targets[].model.options.top_k", NULL, 0, 500, NULL, 0, \
   "top_k for the target, whatever the client says.") \
-X(NUM, input_cost, "AIModelOptionsInputCost", "targets[].model.options.input_cost", NULL, 0, 1e9, NULL, 0, \
-  "Price of 1 000 000 prompt tokens.") \
-X(NUM, output_cost, "AIModelOptionsOutputCost", "targets[].model.options.output_cost", NULL, 0, 1e9, NULL, 0, \
-  "Price of 1 000 000 completion tokens.") \
+X(NUM, input_cost, "AIModelOptionsInputCost", "targets[].model.options.input_cost", NULL, 0, 1e9, NULL, AIP_F_PRICE, \
+  "Price of 1 000 000 prompt tokens, with at most 9 decimals.") \
+X(NUM, output_cost, "AIModelOptionsOutputCost", "targets[].model.options.output_cost", NULL, 0, 1e9, NULL, AIP_F_PRICE, \
+  "Price of 1 000 000 completion tokens, with at most 9 decimals.") \
+X(NUM, cache_read_cost, "AIModelOptionsCacheReadCost", "targets[].model.options.cache_read_cost", NULL, 0, 1e9, NULL, AIP_F_PRICE, \
+  "Price of 1 000 000 prompt tokens that the provider read from its cache. Unset: that of any prompt token.") \
+X(NUM, cache_write_cost, "AIModelOptionsCacheWriteCost", "targets[].model.options.cache_write_cost", NULL, 0, 1e9, NULL, AIP_F_PRICE, \
+  "Price of 1 000 000 prompt tokens that the provider wrote to its cache. Unset: that of any prompt token.") \
+X(RATES, cache_write_cost_list, "AIModelOptionsCacheWriteCostList", "targets[].model.options.cache_write_cost_list", NULL, 0, 0, "TTL|COST", 0, \
+  "Price of 1 000 000 tokens written for a lifetime, 5m or 1h, where the provider tells them apart; wins over AIModelOptionsCacheWriteCost. May be repeated.") \
+X(RATES, context_window_factor, "AIModelOptionsContextWindowFactor", "targets[].model.options.context_window_factor", NULL, 0, 0, "ABOVE|INPUT_FACTOR|OUTPUT_FACTOR", 0, \
+  "Factors for the prices of prompt and completion tokens of requests with more than ABOVE prompt tokens; the largest ABOVE counts. From 0 to 1000, with at most 6 decimals. May be repeated.") \
+X(RATES, service_tier_factor, "AIModelOptionsServiceTierFactor", "targets[].model.options.service_tier_factor", NULL, 0, 0, "TIER|FACTOR", 0, \
+  "Factor for the whole price of answers whose service_tier contains TIER, whatever its case; the longest TIER counts, and priority also means the word fast. From 0 to 1000, with at most 6 decimals. May be repeated.") \
 X(STR, upstream_url, "AIModelOptionsUpstreamUrl", "targets[].model.options.upstream_url", NULL, 0, 0, NULL, 0, \
   "Full URL (scheme, host, port, path) instead of the provider's own.") \
 X(STR, upstream_path, "AIModelOptionsUpstreamPath", "targets[].model.options.upstream_path", NULL, 0, 0, NULL, 0, \
@@ -467,73 +494,6 @@ typedef struct aip_vault_fields_t {
 } aip_vault_fields_t;
 #undef AIP_ROW_MEMBER
 
-/** Indexes of the words of a row, in the order of its words column. */
-typedef enum aip_streaming_e {
-    AIP_STREAMING_ALLOW,
-    AIP_STREAMING_DENY,
-    AIP_STREAMING_ALWAYS
-} aip_streaming_e;
-typedef enum aip_client_model_e {
-    AIP_CLIENT_MODEL_IGNORE,
-    AIP_CLIENT_MODEL_STRICT
-} aip_client_model_e;
-typedef enum aip_algorithm_e {
-    AIP_ALGORITHM_ROUND_ROBIN,
-    AIP_ALGORITHM_CONSISTENT_HASHING,
-    AIP_ALGORITHM_LEAST_CONNECTIONS,
-    AIP_ALGORITHM_LOWEST_USAGE,
-    AIP_ALGORITHM_LOWEST_LATENCY,
-    AIP_ALGORITHM_PRIORITY,
-    AIP_ALGORITHM_SEMANTIC
-} aip_algorithm_e;
-typedef enum aip_vault_name_e { AIP_VAULT_ENV, AIP_VAULT_FILE, AIP_VAULT_HCV } aip_vault_name_e;
-typedef enum aip_vault_kv_e { AIP_VAULT_KV_V1, AIP_VAULT_KV_V2 } aip_vault_kv_e;
-typedef enum aip_vault_auth_e {
-    AIP_VAULT_AUTH_TOKEN,
-    AIP_VAULT_AUTH_APPROLE,
-    AIP_VAULT_AUTH_KUBERNETES,
-    AIP_VAULT_AUTH_CERT
-} aip_vault_auth_e;
-typedef enum aip_shared_e { AIP_SHARED_OFF, AIP_SHARED_REDIS } aip_shared_e;
-typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
-typedef enum aip_embedder_e {
-    AIP_EMBEDDER_OPENAI,
-    AIP_EMBEDDER_AZURE,
-    AIP_EMBEDDER_MISTRAL,
-    AIP_EMBEDDER_OLLAMA,
-    AIP_EMBEDDER_LOCAL
-} aip_embedder_e;
-typedef enum aip_send_dimensions_e {
-    AIP_DIMENSIONS_AUTO,
-    AIP_DIMENSIONS_ON,
-    AIP_DIMENSIONS_OFF
-} aip_send_dimensions_e;
-/* The words of AITargetAccepts are those of aip_need_e in aip/chat.h. */
-typedef enum aip_explain_e { AIP_EXPLAIN_OFF, AIP_EXPLAIN_HEADERS, AIP_EXPLAIN_BODY } aip_explain_e;
-typedef enum aip_strategy_e {
-    AIP_STRATEGY_MEMORY,
-    AIP_STRATEGY_REDIS,
-    AIP_STRATEGY_PGVECTOR
-} aip_strategy_e;
-typedef enum aip_tls_version_e {
-    AIP_TLS_ANY,
-    AIP_TLS_1_2,
-    AIP_TLS_1_3
-} aip_tls_version_e;
-typedef enum aip_criterion_e {
-    AIP_CRITERION_ERROR = 1u << 0,
-    AIP_CRITERION_TIMEOUT = 1u << 1,
-    AIP_CRITERION_INVALID_HEADER = 1u << 2,
-    AIP_CRITERION_HTTP_403 = 1u << 3,
-    AIP_CRITERION_HTTP_404 = 1u << 4,
-    AIP_CRITERION_HTTP_429 = 1u << 5,
-    AIP_CRITERION_HTTP_500 = 1u << 6,
-    AIP_CRITERION_HTTP_502 = 1u << 7,
-    AIP_CRITERION_HTTP_503 = 1u << 8,
-    AIP_CRITERION_HTTP_504 = 1u << 9,
-    AIP_CRITERION_NON_IDEMPOTENT = 1u << 10
-} aip_criterion_e;
-
 /** Where a directive is legal. */
 typedef enum aip_place_e {
     AIP_IN_LOCATION, /**< everywhere but in the two others */
@@ -577,7 +537,7 @@ void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t 
 
 /**
  * The value of a member as the configuration would write it: one string for each argument, for a
- * LIST or an ACL one for each line.
+ * LIST, an ACL or RATES one for each line.
  * @return strings, NULL when the member has no value; secrets are shown as they are
  */
 const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fields,

@@ -71,6 +71,9 @@ char aip_json_type(aip_span_t value);
  */
 size_t aip_json_decode(aip_span_t value, char *out);
 
+/** How many bytes aip_json_decode() writes; 0 when `value` is no string. */
+size_t aip_json_text_bytes(aip_span_t value);
+
 /** Like aip_json_decode(), allocated in `pool` and NUL-terminated; NULL when `value` is no string.
  */
 const char *aip_json_string(aip_span_t value, apr_pool_t *pool);

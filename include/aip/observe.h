@@ -33,6 +33,9 @@ apr_uint64_t aip_statistics_dropped(void);
 /** SetHandler ai-status: the state of all targets as JSON; POST drains and resumes them. */
 int aip_status_handler(request_rec *r);
 
+/** SetHandler ai-metrics: the books of all targets as Prometheus or OpenMetrics text. */
+int aip_metrics_handler(request_rec *r);
+
 /** The reason of a decision with what is worth knowing of it: "match", "match,cached",
  * "sticky,store_error" ... */
 const char *aip_reason_text(const aip_request_t *req);

@@ -9,6 +9,7 @@
 #include "aip/config.h"
 #include "aip/route_cache.h"
 #include "aip/router.h"
+#include "aip/trace_context.h"
 #include "aip/usage.h"
 
 /** One try of one target. */
@@ -27,12 +28,13 @@ typedef struct aip_answered_t {
     const aip_target_t *target; /**< whose answer the client got, NULL: none */
     const char *model;          /**< name sent upstream */
     bool stream;
-    bool observed; /**< the answer was read for its usage */
-    aip_usage_t usage;
+    bool observed;     /**< the answer was read for its usage */
+    aip_usage_t usage; /**< told or estimated; unknown when the answer is an error, or not read */
     const char *response_model; /**< NULL: not known */
+    const char *finish_reason;  /**< of the first choice, NULL: not known */
     const char *service_tier;   /**< that the provider reported, NULL: none */
-    apr_time_t first_byte_at;   /**< first byte of content, 0: none */
-    aip_span_t sent_body;       /**< body sent upstream */
+    apr_time_t first_byte_at; /**< of a stream that was read: first content of any kind, 0: none */
+    aip_span_t sent_body;     /**< body sent upstream */
     aip_span_t payload; /**< response body of what is no stream; for its usage, or with
                            log_payloads */
     const char *cut;    /**< outcome word when the answer broke off after commit, else NULL */
@@ -64,15 +66,6 @@ typedef struct aip_session_t {
     int target; /**< whose session it is so far, or -1 */
 } aip_session_t;
 
-/** W3C trace context, https://www.w3.org/TR/trace-context/: lower-case hex, "" where there is none.
- */
-typedef struct aip_trace_context_t {
-    char trace_id[33];
-    char span_id[17];   /**< of our span for the request */
-    char parent_id[17]; /**< of the client's span */
-    bool sampled;
-} aip_trace_context_t;
-
 typedef struct aip_request_t {
     request_rec *r;
     const aip_dir_conf_t *conf;
@@ -82,7 +75,7 @@ typedef struct aip_request_t {
     apr_time_t end;                /**< the handler has done its work; 0: not yet */
     apr_interval_time_t body_took; /**< until the client had sent its body */
     aip_error_t error;
-    aip_trace_context_t trace;
+    aip_trace_context_t trace; /**< no ids while AITraces is off */
 
     const aip_span_t *extra;       /**< names of body credentials, as targets->extra */
     struct aip_acl_facts_t *facts; /**< what rules may ask for; NULL: there are none */
@@ -98,7 +91,8 @@ typedef struct aip_request_t {
         unsigned needs;              /**< aip_need_e; 0: nobody asked */
         aip_cache_state_e cache;
         const char *embedder; /**< for logs; NULL: not called */
-        apr_interval_time_t embed_took, search_took;
+        apr_interval_time_t embed_took, search_took, recall_took;
+        apr_time_t embed_start, search_start; /**< 0: this request did not do it */
         bool truncated, degraded;
         const char *failure; /**< code of what went wrong, or NULL */
         int preferred;       /**< target that goes before all others, or -1 */
@@ -111,6 +105,8 @@ typedef struct aip_request_t {
         int n;
         aip_attempt_t *attempts; /**< as many as there are candidates */
         aip_error_t unsent;      /**< why the last target that was not asked was not */
+        apr_interval_time_t
+            passing; /**< after the last attempt, what was held went to the client */
     } upstream;
 
     aip_answered_t answered;

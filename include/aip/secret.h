@@ -73,6 +73,10 @@ void aip_secrets_attach(aip_secrets_t *store, int i, aip_secret_slot_t *slot);
 /** After all are attached. @param key  32 bytes, which must outlive the store */
 void aip_secrets_ready(aip_secrets_t *store, const unsigned char *key, aip_log_t log);
 
+/** From now on counts how fetches end. @param outcomes  shared, AIP_FETCHED_N of them, by
+ * aip_fetched_e; or NULL */
+void aip_secrets_count_into(aip_secrets_t *store, _Atomic(apr_uint64_t) *outcomes);
+
 /** The store that aip_secret_text() reads; NULL: none. Once per process. */
 void aip_secrets_use(aip_secrets_t *store);
 aip_secrets_t *aip_secrets_used(void);

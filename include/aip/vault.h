@@ -69,6 +69,8 @@ typedef enum aip_fetched_e {
     AIP_FETCHED_AWAY     /**< no usable answer: unreachable, sealed, out of order */
 } aip_fetched_e;
 
+#define AIP_FETCHED_N 4
+
 /** env and file. Errors name the reference, the variable or file and what to do; never a value. */
 aip_fetched_e aip_vault_read_local(const aip_vault_t *vault, const aip_reference_t *ref,
                                    const char **value, apr_pool_t *pool, const char **error);

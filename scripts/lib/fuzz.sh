@@ -24,7 +24,7 @@ compile=(clang -std=gnu11 -O1 -g -Iinclude "${flags[@]}" '-DAIP_VERSION="fuzz"' 
 
 # Objects that are older than their source or any header are made again, on all cores.
 build() {
-    local sources source object newest wrap
+    local sources source object newest wrap name
     sources=$(find src/access src/balance src/chat src/embeddings src/net src/provider src/route src/secret src/vectordb -name '*.c' |
         sort)
     newest=$(find include src t/fuzz -name '*.h' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
@@ -37,7 +37,9 @@ build() {
     for source in t/fuzz/fuzz_*.c; do
         object=$dir/obj/$(echo "$source" | tr / _).o
         wrap=() # what a target puts in place of our own
-        ! grep -q __wrap_aip_fetch "$source" || wrap=('-Wl,--wrap=aip_fetch')
+        while read -r name; do
+            wrap+=("-Wl,--wrap=${name#__wrap_}")
+        done < <(grep -ohE '__wrap_aip_\w+' "$source" | sort -u)
         clang -fsanitize=address,undefined,fuzzer "${wrap[@]}" "$object" "$dir"/obj/src_*.o "${libs[@]}" -lm \
             -o "$dir/$(basename "$source" .c)"
     done

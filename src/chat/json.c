@@ -377,11 +377,11 @@ const char *aip_json_value_end(const char *p, const char *end)
 /* The next item's first byte, or NULL at the end. */
 static const char *array_item(aip_span_t array, const char *cursor)
 {
-    const char *end = array.data + array.len;
-    const char *p;
+    const char *end, *p;
 
     if (aip_json_type(array) != '[')
         return NULL;
+    end = array.data + array.len;
     p = aip_json_skip_space(cursor ? cursor : array.data + 1, end);
     if (cursor && p < end && *p == ',')
         p = aip_json_skip_space(p + 1, end);

@@ -175,6 +175,23 @@ size_t aip_json_decode(aip_span_t value, char *out)
     return aip_json_decode_max(value, out, value.len, &cut);
 }
 
+size_t aip_json_text_bytes(aip_span_t value)
+{
+    const char *p, *end;
+    size_t n = 0;
+
+    if (!string_body(value, &p, &end))
+        return 0;
+    while (p < end) {
+        size_t len = run_length(p, end);
+        char character[4];
+
+        p += len;
+        n += len ? len : utf8_encode(escape(&p, end), character);
+    }
+    return n;
+}
+
 const char *aip_json_string(aip_span_t value, apr_pool_t *pool)
 {
     char *text;

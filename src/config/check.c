@@ -4,6 +4,8 @@
  * this; nothing here touches the network. */
 #include "check.h"
 
+#include "aip/traces.h"
+
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
@@ -73,6 +75,27 @@ static void check_criteria(const aip_check_t *check)
     }
 }
 
+/* Parts of the prompt have a price, or factors, but nothing is priced without the two prices that a
+ * cost needs. */
+static void check_prices(const aip_check_t *check)
+{
+    static const aip_target_index_e extras[] = {
+        AIP_T_cache_read_cost, AIP_T_cache_write_cost, AIP_T_cache_write_cost_list,
+        AIP_T_context_window_factor, AIP_T_service_tier_factor};
+    const aip_targets_t *targets = check->section->dir->targets;
+    for (int i = 0; targets && i < targets->n; i++) {
+        const aip_target_t *target = targets->list[i];
+        for (size_t k = 0; !target->rates.priced && k < sizeof extras / sizeof *extras; k++) {
+            if (target->f.set[extras[k]]) {
+                warn(check,
+                     "<AITarget %s>: %s has no effect without AIModelOptionsInputCost and "
+                     "AIModelOptionsOutputCost",
+                     target->name, aip_target_table[extras[k]].directive);
+            }
+        }
+    }
+}
+
 static void check_balancer(aip_check_t *check)
 {
     const aip_location_fields_t *f = &check->conf->f;
@@ -138,6 +161,7 @@ static void check_section(aip_check_t *check)
                      conf->f.model_name_header_name);
     }
     check_balancer(check);
+    check_prices(check);
     aip_check_routing(check);
     aip_gateway_t *gateway = apr_array_push(aip_registry->gateways);
     *gateway = (aip_gateway_t){conf, check->section->server, check->section->where,
@@ -243,6 +267,7 @@ int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, ser
     (void)plog, (void)ptemp;
     int errors = aip_egress_prepare(pconf, s);
     errors += aip_check_secrets(pconf, s);
+    errors += aip_traces_prepare(pconf, s);
     if (errors) {
         return HTTP_INTERNAL_SERVER_ERROR;
     }

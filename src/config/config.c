@@ -189,6 +189,10 @@ static const char *field_done(cmd_parms *cmd, aip_location_fields_t *f, int inde
         return apr_psprintf(cmd->pool, "AIDryRunPath '%s' must begin with '/' and have a name",
                             value);
     }
+    if (index == AIP_L_cost_currency &&
+        (strlen(value) != 3 || strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 3)) {
+        return apr_psprintf(cmd->pool, "AICostCurrency '%s' must be three capital letters", value);
+    }
     if (index == AIP_L_explain_for) {
         apr_hash_set(aip_registry->expressions, apr_pstrdup(cmd->pool, value), APR_HASH_KEY_STRING,
                      parse_expression(cmd, value, &error));

@@ -4,6 +4,7 @@
 #include "aip/fields.h"
 
 #include "aip/acl.h"
+#include "aip/cost.h"
 #include "aip/provider.h"
 #include "aip/vault.h"
 
@@ -106,8 +107,9 @@ static const char *bad(const aip_field_t *row, const char *value, const char *wa
 
 static const char *range(const aip_field_t *row, apr_pool_t *pool)
 {
-    return apr_psprintf(pool, "a %snumber from %.10g to %.10g",
-                        row->kind == AIP_KIND_NUM ? "" : "whole ", row->low, row->high);
+    return apr_psprintf(pool, "a %snumber from %" APR_INT64_T_FMT " to %" APR_INT64_T_FMT,
+                        row->kind == AIP_KIND_NUM ? "" : "whole ", (apr_int64_t)row->low,
+                        (apr_int64_t)row->high); /* all bounds are whole */
 }
 
 static const char *set_flag(const aip_field_t *row, int *member, const char *value,
@@ -141,6 +143,13 @@ static const char *set_num(const aip_field_t *row, aip_number_t *member, const c
     if (aip_json_validate(text, NULL) != AIP_JSON_OK || !aip_json_double(text, &n) ||
         !isfinite(n) || n < row->low || n > row->high) {
         return bad(row, value, range(row, pool), pool);
+    }
+    apr_uint64_t exact;
+    if (row->flags & AIP_F_PRICE && !aip_decimal_read(value, AIP_PRICE_DECIMALS, &exact)) {
+        return bad(
+            row, value,
+            apr_psprintf(pool, "%s with at most %d decimals", range(row, pool), AIP_PRICE_DECIMALS),
+            pool);
     }
     *member = (aip_number_t){n, apr_pstrdup(pool, value)};
     return NULL;
@@ -238,6 +247,29 @@ static const char *add_rule(const aip_field_t *row, apr_array_header_t **member,
     return NULL;
 }
 
+static const char *add_rate(const aip_field_t *row, apr_array_header_t **member, bool own, int argc,
+                            char *const argv[], apr_pool_t *pool)
+{
+    const char *error;
+    const aip_rate_t *rate = aip_rate_parse(row->words, argc, argv, pool, &error);
+    if (!rate) {
+        return apr_psprintf(pool, "%s%s %s", row->directive,
+                            strncmp(error, "takes ", 6) == 0 ? "" : ":", error);
+    }
+    if (!own || !*member) {
+        *member = apr_array_make(pool, 4, sizeof(const aip_rate_t *));
+    }
+    for (int i = 0; i < (*member)->nelts; i++) {
+        const aip_rate_t *other = APR_ARRAY_IDX(*member, i, const aip_rate_t *);
+        if (aip_rate_same(rate, other)) {
+            return apr_psprintf(pool, "%s: '%s' is about the same as '%s'; leave one of them out",
+                                row->directive, rate->text, other->text);
+        }
+    }
+    APR_ARRAY_PUSH(*member, const aip_rate_t *) = rate;
+    return NULL;
+}
+
 static const char *set_enum(const aip_field_t *row, int *member, const char *value,
                             apr_pool_t *pool)
 {
@@ -299,6 +331,8 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
         return set_port(row, at, argv[0], pool);
     case AIP_KIND_ACL:
         return add_rule(row, at, own, argc, argv, pool);
+    case AIP_KIND_RATES:
+        return add_rate(row, at, own, argc, argv, pool);
     }
     return NULL;
 }
@@ -306,7 +340,8 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
 static bool takes_several(const aip_field_t *row)
 {
     return row->kind == AIP_KIND_SET || row->kind == AIP_KIND_SCOPE ||
-           row->kind == AIP_KIND_STICKY || row->flags & AIP_F_MANY || row->kind == AIP_KIND_ACL;
+           row->kind == AIP_KIND_STICKY || row->flags & AIP_F_MANY || row->kind == AIP_KIND_ACL ||
+           row->kind == AIP_KIND_RATES;
 }
 
 const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *const argv[],
@@ -317,7 +352,7 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
     const char *error;
     bool reference = row->flags & AIP_F_VAULT && argc == 1 && aip_reference_in(argv[0]);
     int most = row->flags & AIP_F_PAIR ? 2 : takes_several(row) ? 16 : 1;
-    if (argc < 1 || argc > most) {
+    if (row->kind != AIP_KIND_RATES && (argc < 1 || argc > most)) { /* rates count for themselves */
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words"
                             : row->flags & AIP_F_MANY ? "one to 16 values a line"
@@ -432,6 +467,13 @@ static void add_rules(apr_array_header_t *words, const apr_array_header_t *rules
     }
 }
 
+static void add_rates(apr_array_header_t *words, const apr_array_header_t *rates)
+{
+    for (int i = 0; i < rates->nelts; i++) {
+        APR_ARRAY_PUSH(words, const char *) = APR_ARRAY_IDX(rates, i, const aip_rate_t *)->text;
+    }
+}
+
 const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fields,
                                          apr_pool_t *pool)
 {
@@ -472,6 +514,9 @@ const apr_array_header_t *aip_field_text(const aip_field_t *row, const void *fie
         break;
     case AIP_KIND_ACL:
         add_rules(words, *(apr_array_header_t *const *)at);
+        break;
+    case AIP_KIND_RATES:
+        add_rates(words, *(apr_array_header_t *const *)at);
         break;
     }
     return words;

@@ -122,6 +122,7 @@ static const char *finish_target(cmd_parms *cmd, aip_targets_t *targets, aip_tar
     target->provider_name = aip_field_word(&aip_target_table[AIP_T_model_provider],
                                            target->f.model_provider, cmd->pool);
     target->provider = aip_provider_find(target->provider_name);
+    target->rates = aip_rates_of(&target->f);
     if (aip_provider_url(target->provider, &target->f, url, cmd->pool, &error) != APR_SUCCESS) {
         return error;
     }

@@ -4,9 +4,12 @@
 #include "aip/account.h"
 
 #include "aip/observe.h"
+#include "aip/traces.h"
 
 #include <apr_strings.h>
-#include <stdatomic.h>
+#include <http_log.h>
+
+APLOG_USE_MODULE(ai_proxy_adv);
 
 static void find_target(const aip_request_t *req, aip_account_t *account)
 {
@@ -40,9 +43,10 @@ static void measure(const aip_request_t *req, aip_account_t *account)
         account->upstream += req->upstream.attempts[i].took;
     }
     account->embedding = req->route.embedder ? req->route.embed_took : -1;
-    account->search = req->route.decision.distances ? req->route.search_took : -1;
+    account->search =
+        req->route.embedder && req->route.decision.distances ? req->route.search_took : -1;
     account->overhead = account->total - req->body_took - account->upstream -
-                        req->route.embed_took - req->route.search_took;
+                        req->upstream.passing - req->route.embed_took - req->route.search_took;
     account->overhead = account->overhead > 0 ? account->overhead : 0;
     account->first_token = a->stream && a->first_byte_at ? a->first_byte_at - req->start : -1;
     account->per_token =
@@ -51,37 +55,28 @@ static void measure(const aip_request_t *req, aip_account_t *account)
             : -1;
 }
 
-static void price(aip_account_t *account)
+static void price(const aip_request_t *req, aip_account_t *account)
 {
-    const aip_target_fields_t *f = account->target ? &account->target->f : NULL;
-    account->priced = f && f->set[AIP_T_input_cost] && f->set[AIP_T_output_cost] &&
-                      account->usage.prompt_tokens >= 0 && account->usage.completion_tokens >= 0;
+    const aip_rates_t *rates = account->target ? &account->target->rates : NULL;
+    account->priced = rates && aip_cost_known(rates, &account->usage);
     if (account->priced) {
-        account->cost_pico = (apr_int64_t)(aip_usage_cost(&account->usage, f->input_cost.value,
-                                                          f->output_cost.value) *
-                                               1e12 +
-                                           0.5);
+        account->cost_pico = aip_cost_pico(rates, &account->usage, req->answered.service_tier);
     }
 }
 
-/* Totals: what log, metrics and page have in common. */
-static void add(const aip_request_t *req, const aip_account_t *account)
+static void tell(const aip_request_t *req, const aip_account_t *a)
 {
-    aip_target_metrics_t *m = account->target ? account->target->metrics : NULL;
-    const aip_usage_t *u = &account->usage;
-    atomic_fetch_add(&req->conf->targets->metrics->requests, 1);
-    if (!m) {
-        return;
-    }
-    atomic_fetch_add(&m->requests, 1);
-    atomic_fetch_add(&m->errors, account->error_type ? 1 : 0);
-    if (account->counted) {
-        atomic_fetch_add(&m->prompt_tokens,
-                         (apr_uint64_t)(u->prompt_tokens > 0 ? u->prompt_tokens : 0));
-        atomic_fetch_add(&m->completion_tokens,
-                         (apr_uint64_t)(u->completion_tokens > 0 ? u->completion_tokens : 0));
-        atomic_fetch_add(&m->cost_pico, (apr_uint64_t)account->cost_pico);
-    }
+    const aip_usage_t *u = &a->usage;
+    ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, req->r,
+                  "AIP0300: target %s: %" APR_INT64_T_FMT "%s prompt and %" APR_INT64_T_FMT
+                  "%s completion tokens, cost %" APR_INT64_T_FMT " pico; us: total %" APR_TIME_T_FMT
+                  ", overhead %" APR_TIME_T_FMT ", upstream %" APR_TIME_T_FMT
+                  ", embedding %" APR_TIME_T_FMT ", search %" APR_TIME_T_FMT
+                  ", first token %" APR_TIME_T_FMT ", per token %" APR_TIME_T_FMT,
+                  a->target ? a->target->name : "none", u->prompt_tokens,
+                  u->prompt_estimated ? " (estimated)" : "", u->completion_tokens,
+                  u->completion_estimated ? " (estimated)" : "", a->cost_pico, a->total,
+                  a->overhead, a->upstream, a->embedding, a->search, a->first_token, a->per_token);
 }
 
 int aip_account_close(request_rec *r)
@@ -94,13 +89,16 @@ int aip_account_close(request_rec *r)
     account->status = r->status;
     account->usage = req->answered.usage;
     find_target(req, account);
-    account->counted = account->target && req->answered.target && req->answered.observed;
+    account->counted = account->target && req->answered.observed &&
+                       (req->answered.target || account->usage.prompt_tokens >= 0);
     account->error_type = error_type(req, r->status);
     measure(req, account);
-    price(account);
+    price(req, account);
     req->account = account;
-    add(req, account);
+    aip_metrics_count(req, account);
+    tell(req, account);
     aip_environment_set(req, account);
+    aip_trace_finish(req, account);
     return OK;
 }
 

@@ -4,32 +4,9 @@
  * how often they tell usage (on the last chunk with content, on one of its own, in parts, as null):
  * all of it is folded into one record, and nothing here fails an answer. */
 
-#include "aip/usage.h"
+#include "said.h"
 
-/* AIP_SPAN() for static tables: a compound literal is no constant expression. */
-/* clang-format off */
-#define NAME(literal) {(literal), sizeof(literal) - 1}
-/* clang-format on */
-
-/* Finds members as aip_json_object() does. A duplicate makes that member ambiguous, hence absent;
- * the others still count. */
-static bool find(aip_span_t json, const aip_span_t *names, size_t n, aip_json_member_t *members)
-{
-    aip_json_status_e status = aip_json_object(json, names, n, members, NULL);
-
-    if (status == AIP_JSON_DUPLICATE) {
-        for (size_t i = 0; i < n; i++) {
-            status = aip_json_object(json, &names[i], 1, &members[i], NULL);
-            if (status == AIP_JSON_DUPLICATE) {
-                members[i] = (aip_json_member_t){0};
-            } else if (status != AIP_JSON_OK) {
-                return false;
-            }
-        }
-        return true;
-    }
-    return status == AIP_JSON_OK;
-}
+#include <string.h>
 
 static aip_span_t string_or_none(aip_span_t value)
 {
@@ -41,120 +18,125 @@ static bool fold(aip_span_t value, apr_int64_t *count)
 {
     apr_int64_t n, before = *count;
 
-    if (aip_json_int64(value, &n) && n >= 0) {
+    if (aip_json_int64(value, &n) && n >= 0 && n <= AIP_TOKENS_MAX) {
         *count = n;
     }
     return *count != before;
 }
 
-static void fold_detail(aip_span_t details, aip_span_t name, apr_int64_t *count)
+static bool find_in(aip_span_t value, const aip_span_t *names, size_t n, aip_json_member_t *m)
 {
-    aip_json_member_t member;
+    memset(m, 0, n * sizeof *m);
+    return aip_json_type(value) == '{' && aip_members_find(value, names, n, m);
+}
 
-    if (aip_json_type(details) == '{' && find(details, &name, 1, &member)) {
-        fold(member.value, count);
+/* Tokens read from and written to the provider's cache have several spellings; the last that is
+ * there wins, which is OpenAI's own. */
+static void read_cache(aip_span_t json, aip_span_t details, aip_usage_t *usage)
+{
+    static const aip_span_t names[] = {
+        AIP_NAME("prompt_cache_hit_tokens"), AIP_NAME("cache_read_input_tokens"),
+        AIP_NAME("cache_creation_input_tokens"), AIP_NAME("cache_creation")};
+    static const aip_span_t in_details[] = {AIP_NAME("cached_tokens"),
+                                            AIP_NAME("cache_creation_tokens"),
+                                            AIP_NAME("cache_write_tokens")};
+    static const aip_span_t lifetimes[] = {AIP_NAME("ephemeral_5m_input_tokens"),
+                                           AIP_NAME("ephemeral_1h_input_tokens")};
+    aip_json_member_t m[4], d[3], t[2];
+    apr_int64_t written = -1, *of_5m = &usage->cache_write_5m_tokens,
+                *of_1h = &usage->cache_write_1h_tokens;
+    find_in(json, names, 4, m);
+    find_in(details, in_details, 3, d);
+    fold(m[0].value, &usage->cached_tokens);
+    fold(m[1].value, &usage->cached_tokens);
+    fold(d[0].value, &usage->cached_tokens);
+    fold(m[2].value, &written);
+    fold(d[1].value, &written);
+    fold(d[2].value, &written);
+    if (find_in(m[3].value, lifetimes, 2, t)) {
+        bool changed = fold(t[0].value, of_5m);
+        changed = fold(t[1].value, of_1h) || changed;
+        if (changed && written < 0) {
+            written = (*of_5m > 0 ? *of_5m : 0) + (*of_1h > 0 ? *of_1h : 0);
+        }
     }
+    usage->cache_write_tokens = written >= 0 ? written : usage->cache_write_tokens;
 }
 
 static void read_usage(aip_span_t json, aip_usage_t *usage)
 {
     static const aip_span_t names[] = {
-        NAME("prompt_tokens"),         NAME("completion_tokens"),         NAME("total_tokens"),
-        NAME("prompt_tokens_details"), NAME("completion_tokens_details"),
+        AIP_NAME("prompt_tokens"),
+        AIP_NAME("completion_tokens"),
+        AIP_NAME("total_tokens"),
+        AIP_NAME("prompt_tokens_details"),
+        AIP_NAME("completion_tokens_details"),
     };
-    aip_json_member_t m[5];
+    static const aip_span_t reasoning[] = {AIP_NAME("reasoning_tokens")};
+    aip_json_member_t m[5], r;
     apr_int64_t total = -1;
     bool changed;
 
-    if (!find(json, names, 5, m)) {
+    if (!aip_members_find(json, names, 5, m)) {
         return;
     }
     changed = fold(m[0].value, &usage->prompt_tokens);
     changed = fold(m[1].value, &usage->completion_tokens) || changed;
-    fold_detail(m[3].value, AIP_SPAN("cached_tokens"), &usage->cached_tokens);
-    fold_detail(m[4].value, AIP_SPAN("reasoning_tokens"), &usage->reasoning_tokens);
+    read_cache(json, m[3].value, usage);
+    if (find_in(m[4].value, reasoning, 1, &r)) {
+        fold(r.value, &usage->reasoning_tokens);
+    }
     if (fold(m[2].value, &total)) {
         usage->total_tokens = total;
     } else if ((changed || usage->total_tokens < 0) && usage->prompt_tokens >= 0 &&
-               usage->completion_tokens >= 0 &&
-               usage->prompt_tokens <= APR_INT64_MAX - usage->completion_tokens) {
+               usage->completion_tokens >= 0) {
         /* No total with these counts: one that came with earlier counts would be out of date. */
         usage->total_tokens = usage->prompt_tokens + usage->completion_tokens;
     }
 }
 
-/* What a delta may hold beside the role. */
-static bool brings_content(aip_span_t delta)
+static void read_choice(aip_span_t choice, bool first, aip_answer_t *answer)
 {
-    static const aip_span_t names[] = {
-        NAME("content"), NAME("tool_calls"),        NAME("function_call"),
-        NAME("refusal"), NAME("reasoning_content"), NAME("reasoning"),
-        NAME("audio"),   NAME("reasoning_details"),
-    };
-    aip_json_member_t m[8];
-    bool brings = false;
+    static const aip_span_t names[] = {AIP_NAME("finish_reason"), AIP_NAME("message"),
+                                       AIP_NAME("delta")};
+    aip_json_member_t m[3];
 
-    if (aip_json_type(delta) != '{' || !find(delta, names, 8, m)) {
-        return false;
-    }
-    for (size_t i = 0; i < 8; i++) {
-        char type = aip_json_type(m[i].value);
-        bool empty = (type == '"' || type == '[') && m[i].value.len <= 2;
-        brings = brings || (type && type != 'n' && !empty);
-    }
-    return brings;
-}
-
-static void read_choice(aip_span_t choice, aip_answer_t *answer)
-{
-    static const aip_span_t names[] = {NAME("finish_reason"), NAME("message"), NAME("delta")};
-    static const aip_span_t content = NAME("content");
-    aip_json_member_t m[3], text;
-
-    if (aip_json_type(choice) != '{' || !find(choice, names, 3, m)) {
+    if (!find_in(choice, names, 3, m)) {
         return;
     }
-    answer->finish_reason = string_or_none(m[0].value);
-    answer->speaks = answer->finish_reason.data || brings_content(m[2].value);
-    for (size_t i = 1; i < 3 && !answer->content.data; i++) {
-        if (aip_json_type(m[i].value) == '{' && find(m[i].value, &content, 1, &text)) {
-            answer->content = string_or_none(text.value);
-        }
+    aip_said_t message = aip_said_read(m[1].value), delta = aip_said_read(m[2].value);
+    answer->brings = answer->brings || delta.brings;
+    answer->text_bytes += message.bytes + delta.bytes;
+    if (first) {
+        answer->finish_reason = string_or_none(m[0].value);
+        answer->content = message.content.data ? message.content : delta.content;
     }
 }
 
 bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
 {
-    static const aip_span_t names[] = {NAME("model"), NAME("choices"), NAME("usage"),
-                                       NAME("error")};
-    aip_json_member_t m[4];
+    static const aip_span_t names[] = {AIP_NAME("model"), AIP_NAME("choices"), AIP_NAME("usage"),
+                                       AIP_NAME("error"), AIP_NAME("service_tier")};
+    aip_json_member_t m[5];
     const char *cursor = NULL;
     aip_span_t choice;
 
     *answer = (aip_answer_t){0};
-    if (!find(json, names, 4, m)) {
+    if (!aip_members_find(json, names, 5, m)) {
         return false;
     }
     answer->model = string_or_none(m[0].value);
+    answer->service_tier = string_or_none(m[4].value);
     answer->is_chunk = aip_json_type(m[1].value) == '[';
-    answer->has_choices = answer->is_chunk && aip_json_array_next(m[1].value, &cursor, &choice);
-    if (answer->has_choices) {
-        read_choice(choice, answer);
+    while (answer->is_chunk && aip_json_array_next(m[1].value, &cursor, &choice)) {
+        read_choice(choice, !answer->has_choices, answer);
+        answer->has_choices = true;
     }
+    answer->speaks = answer->brings || answer->finish_reason.data;
     answer->has_usage = aip_json_type(m[2].value) == '{';
     if (answer->has_usage) {
         read_usage(m[2].value, usage);
     }
     answer->has_error = m[3].value.data && aip_json_type(m[3].value) != 'n';
     return true;
-}
-
-double aip_usage_cost(const aip_usage_t *usage, double input_cost, double output_cost)
-{
-    if (usage->prompt_tokens < 0 || usage->completion_tokens < 0) {
-        return 0.0;
-    }
-    return ((double)usage->prompt_tokens * input_cost +
-            (double)usage->completion_tokens * output_cost) /
-           1000000.0;
 }

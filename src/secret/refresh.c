@@ -130,6 +130,9 @@ static aip_fetched_e fetch(const aip_source_t *source, aip_secret_slot_t *slot, 
     apr_time_t start = apr_time_now();
     aip_fetched_e outcome = away ? AIP_FETCHED_AWAY : source->fetch(source, &fetched, pool);
     *error = fetched.error;
+    if (source->store->outcomes) {
+        atomic_fetch_add(&source->store->outcomes[outcome], 1);
+    }
     if (atomic_load(&slot->lease) != lease) {
         *error = "fetching took too long"; /* somebody else has taken over */
         return AIP_FETCHED_AWAY;

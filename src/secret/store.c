@@ -87,6 +87,11 @@ void aip_secrets_ready(aip_secrets_t *store, const unsigned char *key, aip_log_t
     store->log = log;
 }
 
+void aip_secrets_count_into(aip_secrets_t *store, _Atomic(apr_uint64_t) *outcomes)
+{
+    store->outcomes = outcomes;
+}
+
 bool aip_secrets_lasting(const aip_secrets_t *store)
 {
     for (int i = 0; i < store->sources->nelts; i++) {

@@ -16,6 +16,7 @@ struct aip_secrets_t {
     const unsigned char *key;
     const volatile apr_uint32_t *stop;
     aip_log_t log;
+    _Atomic(apr_uint64_t) *outcomes; /**< by aip_fetched_e; NULL: nobody counts */
     void (*wake)(void);
 };
 

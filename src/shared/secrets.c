@@ -8,6 +8,7 @@
 #include "background.h"
 
 #include "aip/router.h"
+#include "aip/state.h"
 
 #include <apr_shm.h>
 #include <apr_strings.h>
@@ -194,6 +195,8 @@ apr_status_t aip_secrets_open(apr_pool_t *pconf, server_rec *s)
         rv = rv ? rv : attach(store);
     }
     if (rv == APR_SUCCESS && aip_secrets_count(store)) {
+        aip_shared_words_t *words = aip_shared_words();
+        aip_secrets_count_into(store, words ? words->secret_fetches : NULL);
         aip_secrets_ready(store, kept->key, (aip_log_t){log_line, s});
         first_round(store, required(s), scratch);
         const char *missing = aip_secrets_missing(store, scratch);

@@ -61,6 +61,7 @@ typedef struct states_t {
     count_t *pids; /* shared: who has claimed a record */
     char machine[33];
     shelf_t targets, gateways;
+    apr_time_t since; /* when all of it was zero */
 } states_t;
 
 static states_t *states;
@@ -103,6 +104,7 @@ static apr_status_t retain(server_rec *s)
     }
     states = ap_retained_data_create(key, sizeof *states);
     states->pool = s->process->pool;
+    states->since = apr_time_now();
     if (ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &states->n_children) != APR_SUCCESS ||
         states->n_children < 1) {
         states->n_children = 1;
@@ -281,22 +283,18 @@ static apr_status_t assign_list(aip_targets_t *targets, apr_pool_t *pconf)
     return rv;
 }
 
-/* One tick for each route, one for the list as a whole; the state of the vector store; decisions.
- */
+/* One tick for each route, one for the list as a whole; the state of the vector store. */
 static apr_status_t create_counters(apr_pool_t *pconf)
 {
-    apr_size_t n = 0, lists = (apr_size_t)aip_registry->targets->nelts;
+    apr_size_t n = 0;
     void *memory = NULL;
     for (int i = 0; i < aip_registry->targets->nelts; i++) {
         n += (apr_size_t)APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *)->routes->n + 2;
     }
-    apr_status_t rv =
-        shared(&memory, lists * sizeof(aip_route_counts_t) + n * sizeof(apr_uint32_t), pconf);
-    aip_route_counts_t *counts = memory;
-    apr_uint32_t *next = (apr_uint32_t *)(void *)(counts + lists);
+    apr_status_t rv = shared(&memory, n * sizeof(apr_uint32_t), pconf);
+    apr_uint32_t *next = memory;
     for (int i = 0; rv == APR_SUCCESS && i < aip_registry->targets->nelts; i++) {
         aip_targets_t *targets = APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *);
-        targets->counts = &counts[i];
         targets->ticks = next;
         targets->store = next + targets->routes->n + 1;
         next += targets->routes->n + 2;
@@ -319,7 +317,12 @@ apr_status_t aip_states_create(apr_pool_t *pconf, server_rec *s)
 
 aip_shared_words_t *aip_shared_words(void)
 {
-    return states->words;
+    return states ? states->words : NULL;
+}
+
+apr_time_t aip_states_since(void)
+{
+    return states->since;
 }
 
 const char *aip_machine_id(void)

@@ -57,7 +57,8 @@ static void print_settings(const json_t *settings, const aip_field_t *table, int
         const json_t *arguments =
             json_object_get(json_object_get(settings, "values"), table[i].directive);
         const char *mark = is_written(settings, table[i].directive) ? "*" : " ";
-        bool list = table[i].kind == AIP_KIND_LIST;
+        bool rates = table[i].kind == AIP_KIND_RATES,
+             list = table[i].kind == AIP_KIND_LIST || rates;
         size_t j;
         json_t *argument;
         json_array_foreach(arguments, j, argument)
@@ -65,7 +66,13 @@ static void print_settings(const json_t *settings, const aip_field_t *table, int
             if (j == 0 || list) {
                 printf("%s%s%s %s", j ? "\n" : "", indent, mark, table[i].directive);
             }
-            print_argument(json_string_value(argument));
+            if (rates) { /* a line of several words */
+                putchar(' ');
+                aip_tool_put(
+                    (aip_span_t){json_string_value(argument), json_string_length(argument)});
+            } else {
+                print_argument(json_string_value(argument));
+            }
         }
         fputs(json_array_size(arguments) ? "\n" : "", stdout);
     }

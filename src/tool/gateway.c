@@ -81,9 +81,9 @@ static const char *read_settings(const json_t *settings, const aip_field_t *tabl
                                 "the module has a directive that this aipctl does not know: %s",
                                 directive ? directive : "?");
         }
-        /* the lines of the file are among AIRouteExample; rules need a request */
+        /* the lines of the file are among AIRouteExample; rules and prices need a request */
         if (row == &aip_target_table[AIP_T_route_examples_file] || row->kind == AIP_KIND_ACL ||
-            (redacted && is_hidden(arguments))) {
+            row->kind == AIP_KIND_RATES || (redacted && is_hidden(arguments))) {
             continue;
         }
         const char *error = set_field(row, fields, set, arguments, pool);

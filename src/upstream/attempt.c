@@ -54,7 +54,7 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
         .top_k = int_json(f->set[AIP_T_top_k], f->top_k, pool),
         .max_tokens_name = (aip_max_tokens_e)f->max_tokens_name,
         .force_stream = req->conf->f.response_streaming == AIP_STREAMING_ALWAYS,
-        .want_usage = aip_sink_wants_usage(req, target),
+        .want_usage = aip_sink_asks_usage(req, target),
         .drop_stream_options = target->provider->drop_stream_options,
         .extra_index = target->body_param,
         .extra_keep = credential && keeps_own(req, target),
@@ -166,6 +166,7 @@ static aip_attempt_t *attempt(aip_request_t *req, const aip_target_t *target,
     apr_time_t start = apr_time_now();
     aip_credential_t credential;
     *result = (aip_http1_result_t){.outcome = AIP_OUTCOME_SECRET};
+    req->answered = (aip_answered_t){.usage = AIP_USAGE_UNKNOWN};
     aip_state_begin(target);
     if (aip_credential_read(req, target, &credential, &req->upstream.unsent) == APR_SUCCESS) {
         credential.clients_param |= keeps_own(req, target);
@@ -263,5 +264,8 @@ int aip_upstream_run(aip_request_t *req, aip_error_t *err)
             break;
         }
     }
-    return aip_last_word(req, req->upstream.n ? &state : NULL, &result, &kept, err);
+    apr_time_t before = apr_time_now();
+    int rc = aip_last_word(req, req->upstream.n ? &state : NULL, &result, &kept, err);
+    req->upstream.passing = apr_time_now() - before;
+    return rc;
 }

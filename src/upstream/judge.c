@@ -12,8 +12,6 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-#define BYTES_PER_TOKEN 4 /* of English text, for targets that tell no usage */
-
 unsigned aip_outcome_criterion(aip_outcome_e outcome)
 {
     switch (outcome) {
@@ -144,33 +142,16 @@ static void learn_pause(const aip_sink_state_t *state, const aip_http1_result_t 
     }
 }
 
-/* What a target did not tell is estimated from the length of the texts. */
-static aip_usage_t whole_usage(const aip_sink_state_t *state)
-{
-    aip_usage_t usage = state->req->answered.usage;
-    if (usage.prompt_tokens < 0) {
-        usage.prompt_tokens = (apr_int64_t)(state->req->body.len / BYTES_PER_TOKEN);
-    }
-    if (usage.completion_tokens < 0) {
-        usage.completion_tokens = (apr_int64_t)(state->content_bytes / BYTES_PER_TOKEN);
-    }
-    if (usage.total_tokens < 0) {
-        usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
-    }
-    return usage;
-}
-
 static void learn_usage(const aip_sink_state_t *state, const aip_http1_result_t *result,
                         const aip_attempt_t *attempt, apr_time_t now)
 {
     const aip_target_t *target = state->target;
     const aip_location_fields_t *f = &state->req->conf->f;
-    aip_usage_t usage = whole_usage(state);
-    if (state->observe) {
-        aip_state_add_usage(
-            target->state, &usage,
-            aip_usage_cost(&usage, target->f.input_cost.value, target->f.output_cost.value),
-            apr_time_from_msec(f->balancer_usage_window), now);
+    aip_usage_t usage = state->req->answered.usage;
+    if (usage.prompt_tokens >= 0) {
+        apr_int64_t pico = aip_cost_pico(&target->rates, &usage, state->req->answered.service_tier);
+        aip_state_add_usage(target->state, &usage, (double)pico / 1e12,
+                            apr_time_from_msec(f->balancer_usage_window), now);
     }
     if (result->outcome == AIP_OUTCOME_OK && !state->error_event) {
         aip_state_add_latency(target->state, attempt->took, usage.completion_tokens, now);

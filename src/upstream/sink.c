@@ -15,6 +15,7 @@
     (1u << 20) /* an answer is held until it is complete, but no more of it than that */
 #define EVENT_MAX (1u << 20)
 #define COPY_MAX (8u << 20)
+#define TIER_MAX 66 /* with quotes; a longer name of a tier is none */
 
 static const char *const dropped[] = {"Connection",
                                       "Keep-Alive",
@@ -215,17 +216,36 @@ static void judge_event(aip_sink_state_t *state, const aip_sse_event_t *event, b
     }
 }
 
+/* The first that is told counts. */
+static void note_tier(aip_answered_t *answered, const aip_answer_t *answer, apr_pool_t *pool)
+{
+    if (!answered->service_tier && answer->service_tier.len > 2 &&
+        answer->service_tier.len <= TIER_MAX) {
+        answered->service_tier = aip_json_string(answer->service_tier, pool);
+    }
+}
+
+static void note_finish(aip_request_t *req, const aip_answer_t *answer)
+{
+    if (answer->finish_reason.data) {
+        req->answered.finish_reason = aip_json_string(answer->finish_reason, req->r->pool);
+    }
+}
+
 static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
 {
     aip_answered_t *answered = &state->req->answered;
+    note_finish(state->req, answer);
     if (answer->model.data && !answered->response_model) {
         answered->response_model = aip_json_string(answer->model, state->req->r->pool);
     }
-    if (answer->content.len > 2) {
-        answered->first_byte_at =
-            answered->first_byte_at ? answered->first_byte_at : apr_time_now();
-        state->content_bytes += answer->content.len - 2;
+    note_tier(answered, answer, state->req->r->pool);
+    if (answer->brings && !answered->first_byte_at) {
+        answered->first_byte_at = apr_time_now();
     }
+    state->brought = state->brought || answer->brings || answer->text_bytes;
+    state->text_bytes += answer->text_bytes;
+    state->told_at = answer->has_usage ? state->text_bytes : state->told_at;
 }
 
 /* In the middle of a stream that nobody observes, events are not read: then its beginning tells. */
@@ -365,18 +385,23 @@ static aip_sink_e on_wait(void *ctx)
                                                                          : AIP_SINK_STOP;
 }
 
-bool aip_sink_wants_usage(const aip_request_t *req, const aip_target_t *target)
+static bool counts_usage(const aip_request_t *req, const aip_target_t *target)
 {
     int algorithm = req->conf->f.balancer_algorithm;
-    return target->f.logging_log_statistics || algorithm == AIP_ALGORITHM_LOWEST_USAGE ||
-           algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
+    return target->f.logging_log_statistics || req->conf->f.traces == AIP_TRACES_EXPORT ||
+           algorithm == AIP_ALGORITHM_LOWEST_USAGE || algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
+}
+
+bool aip_sink_asks_usage(const aip_request_t *req, const aip_target_t *target)
+{
+    return counts_usage(req, target) && target->f.logging_stream_usage;
 }
 
 void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target,
                    unsigned withhold, aip_kept_t *kept)
 {
     const aip_target_fields_t *f = &target->f;
-    bool usage = aip_sink_wants_usage(req, target);
+    bool usage = counts_usage(req, target);
     *state = (aip_sink_state_t){.req = req, .target = target, .withhold = withhold, .kept = kept};
     state->payloads = f->logging_log_payloads;
     state->observe = usage || f->logging_log_payloads;
@@ -403,23 +428,46 @@ void aip_sink_end(aip_sink_state_t *state)
     }
 }
 
-void aip_sink_note(aip_sink_state_t *state)
+static void note_body(aip_sink_state_t *state)
 {
     aip_answered_t *answered = &state->req->answered;
     aip_answer_t answer;
+    if (state->sse || !state->observe ||
+        !aip_answer_read(answered->payload, &answer, &answered->usage)) {
+        return;
+    }
+    state->text_bytes = state->told_at = answer.text_bytes;
+    state->brought = answer.has_choices;
+    state->error_event = answer.has_error; /* an error with status 200 */
+    note_tier(answered, &answer, state->req->r->pool);
+    note_finish(state->req, &answer);
+    if (answer.model.data) {
+        answered->response_model = aip_json_string(answer.model, state->req->r->pool);
+    }
+}
+
+/* Whether there is an answer that has used something. */
+static bool has_used(const aip_sink_state_t *state)
+{
+    return state->observe && state->response && ap_is_HTTP_SUCCESS(state->response->status) &&
+           (state->brought || !state->error_event);
+}
+
+void aip_sink_note(aip_sink_state_t *state)
+{
+    aip_answered_t *answered = &state->req->answered;
     answered->stream = state->sse;
     answered->observed = state->observe;
     answered->whole = state->whole;
-    if (!state->copied) {
-        return;
+    if (state->copied) {
+        answered->payload = (aip_span_t){state->copy, state->copied};
+        note_body(state);
     }
-    answered->payload = (aip_span_t){state->copy, state->copied};
-    if (!state->sse && state->observe &&
-        aip_answer_read(answered->payload, &answer, &answered->usage)) {
-        state->content_bytes = answer.content.len;
-        if (answer.model.data) {
-            answered->response_model = aip_json_string(answer.model, state->req->r->pool);
-        }
+    if (has_used(state)) {
+        aip_usage_estimate(&answered->usage, state->req->chat.members[AIP_CHAT_MESSAGES].value,
+                           state->text_bytes, state->text_bytes - state->told_at);
+    } else {
+        answered->usage = AIP_USAGE_UNKNOWN;
     }
 }
 
@@ -461,6 +509,10 @@ void aip_sink_replay(aip_request_t *req, const aip_kept_t *kept)
     aip_sink_init(&state, req, kept->target, 0, NULL);
     state.response = kept->response;
     state.mask = kept->mask;
+    req->answered.observed = state.observe;
+    req->answered.usage = AIP_USAGE_UNKNOWN; /* what was noted is of another target */
+    req->answered.service_tier = NULL;
+    req->answered.first_byte_at = 0;
     hold(&state, kept->body, kept->len);
     commit(&state);
     ap_set_content_length(req->r, (apr_off_t)kept->len);

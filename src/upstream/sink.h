@@ -37,7 +37,9 @@ typedef struct aip_sink_state_t {
     aip_reassembly_t *whole; /**< of a stream whose payload is logged, else NULL */
     apr_bucket_brigade *out;
     apr_size_t held;
-    apr_size_t content_bytes; /**< of the text that was read, as it is spelled in JSON */
+    apr_size_t text_bytes;    /**< of the text that was read, see aip_answer_t */
+    apr_size_t told_at;       /**< so many of them had come when the target last told its usage */
+    bool brought;             /**< content of any kind has come */
     apr_interval_time_t idle; /**< AITimeoutIdle, 0: off */
     apr_time_t idle_until;    /**< see aip_http1_limits_t */
     apr_time_t hold_until; /**< when another answer than a stream passes though it is not whole */
@@ -45,8 +47,9 @@ typedef struct aip_sink_state_t {
     apr_size_t copied, copy_room;
 } aip_sink_state_t;
 
-/** Whether the target is asked for token usage, be it for the log or for the algorithm. */
-bool aip_sink_wants_usage(const aip_request_t *req, const aip_target_t *target);
+/** Whether a stream of the target is asked for its token usage: it is counted, be it for the log or
+ * for the algorithm, and the target is known to take the question. */
+bool aip_sink_asks_usage(const aip_request_t *req, const aip_target_t *target);
 
 /** A sink for one attempt. */
 void aip_sink_init(aip_sink_state_t *state, aip_request_t *req, const aip_target_t *target,
@@ -59,7 +62,8 @@ aip_http1_sink_t aip_sink_functions(aip_sink_state_t *state);
  * longer. */
 void aip_sink_end(aip_sink_state_t *state);
 
-/** Notes in req->answered what was learned of the answer, however it ended. */
+/** Notes in req->answered what was learned of the answer, however it ended; a usage that was not
+ * told is estimated. */
 void aip_sink_note(aip_sink_state_t *state);
 
 /** The exchange ended well: passes on the rest and the end. */

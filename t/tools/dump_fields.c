@@ -33,6 +33,8 @@ static const group_t groups[] = {
      "How everything that leaves the server leaves it: for the main server or a <VirtualHost>."},
     {AIP_IN_LOCATION, "AISta", "state-and-statistics", "State and statistics",
      "What the gateway keeps in files and writes to logs."},
+    {AIP_IN_LOCATION, "AITraces", "traces", "Traces",
+     "Trace context and spans, for the main server or a <VirtualHost>: docs/traces.md."},
     {AIP_IN_LOCATION, "AI", "gateway", "The gateway",
      "What a gateway section accepts and answers."},
     {AIP_IN_TARGET, "AIAuth", "target-credential", "Credential of a target",
@@ -48,7 +50,7 @@ static const group_t groups[] = {
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 
 /* The order in which documents show the groups. */
-static const int shown[N_GROUPS] = {7, 4, 0, 1, 2, 3, 5, 6, 11, 8, 9, 10, 12};
+static const int shown[N_GROUPS] = {8, 4, 0, 1, 2, 3, 5, 6, 7, 12, 9, 10, 11, 13};
 
 static apr_pool_t *pool;
 
@@ -92,6 +94,7 @@ static const char *type_name(const aip_field_t *row)
         return "string";
     case AIP_KIND_SET:
     case AIP_KIND_ACL:
+    case AIP_KIND_RATES:
         return "array";
     case AIP_KIND_LIST:
         return "list";
@@ -119,7 +122,7 @@ static const char *number(double value)
 
 static const char *range(const aip_field_t *row)
 {
-    if (row->words) {
+    if (row->words && row->kind != AIP_KIND_RATES) {
         return replace(row->words, '|', ", ");
     }
     if (row->kind == AIP_KIND_INT || row->kind == AIP_KIND_NUM || row->kind == AIP_KIND_PORT) {
@@ -152,6 +155,8 @@ static const char *syntax(const aip_field_t *row)
         return "off|header NAME|cookie NAME|conversation";
     case AIP_KIND_ACL:
         return "TYPE=VALUE[,VALUE...] ...";
+    case AIP_KIND_RATES:
+        return replace(row->words, '|', " ");
     }
     return "";
 }

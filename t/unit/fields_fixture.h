@@ -3,6 +3,8 @@
 #define AIP_T_UNIT_FIELDS_FIXTURE_H
 /* One struct of each table, and ways to set and show any member of them by its row. */
 
+#include "aip/acl.h"
+#include "aip/cost.h"
 #include "aip/fields.h"
 #include "fixture.h"
 
@@ -119,6 +121,15 @@ static const char *shown(const aip_field_t *row, const void *fields)
         for (int i = 0; *rules && i < (*rules)->nelts; i++) {
             text = apr_pstrcat(pool, text, i ? "|" : "",
                                APR_ARRAY_IDX(*rules, i, const aip_acl_rule_t *)->text, NULL);
+        }
+        return text;
+    }
+    case AIP_KIND_RATES: {
+        apr_array_header_t *const *rates = at;
+        const char *text = *rates ? "" : "unset";
+        for (int i = 0; *rates && i < (*rates)->nelts; i++) {
+            text = apr_pstrcat(pool, text, i ? "|" : "",
+                               APR_ARRAY_IDX(*rates, i, const aip_rate_t *)->text, NULL);
         }
         return text;
     }

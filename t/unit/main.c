@@ -19,6 +19,8 @@ int main(void)
         egress_suite,
         sse_suite,
         usage_suite,
+        estimate_suite,
+        cost_suite,
         fields_suite,
         acl_suite,
         apikey_suite,
@@ -29,6 +31,8 @@ int main(void)
         decay_suite,
         health_suite,
         health_shared_suite,
+        metrics_suite,
+        metrics_text_suite,
         retry_after_suite,
         provider_suite,
         mask_suite,
@@ -49,6 +53,9 @@ int main(void)
         reassembly_suite,
         references_suite,
         router_suite,
+        trace_context_suite,
+        otlp_suite,
+        trace_export_suite,
     };
 
     return run_suites(suites, sizeof suites / sizeof *suites);

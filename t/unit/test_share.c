@@ -34,7 +34,9 @@ static aip_share_t *machine(const char *name, aip_target_state_t *states, int n)
 /* An answer: `tokens` of the prompt, as many of the completion, 0.25 of cost. */
 static void use(aip_target_state_t *state, int tokens, apr_time_t now)
 {
-    aip_usage_t usage = {tokens, tokens, 2 * tokens, -1, -1};
+    aip_usage_t usage = AIP_USAGE_UNKNOWN;
+    usage.prompt_tokens = usage.completion_tokens = tokens;
+    usage.total_tokens = 2 * tokens;
     aip_state_add_usage(state, &usage, 0.25, WINDOW, now);
 }
 

@@ -96,11 +96,9 @@ END_TEST
 
 typedef struct usage_row_t {
     const char *name;
-    const char *usage[4]; /* the value of "usage" in up to four chunks */
-    aip_usage_t expected;
+    const char *usage[4];    /* the value of "usage" in up to four chunks */
+    apr_int64_t expected[5]; /* prompt, completion, total, cached, reasoning */
 } usage_row_t;
-
-#define MAX APR_INT64_MAX
 
 /* clang-format off */
 static const usage_row_t usages[] = {
@@ -145,8 +143,10 @@ static const usage_row_t usages[] = {
     {"counts that make no sense",
      {"{\"prompt_tokens\":-7,\"completion_tokens\":1.5,\"total_tokens\":1e99}"}, {-1, -1, -1, -1,
      -1}},
-    {"sum too large", {"{\"prompt_tokens\":9223372036854775807,\"completion_tokens\":1}"}, {MAX, 1,
-     -1, -1, -1}},
+    {"the largest counts", {"{\"prompt_tokens\":1000000000000,\"completion_tokens\":1000000000000}"},
+     {AIP_TOKENS_MAX, AIP_TOKENS_MAX, 2 * AIP_TOKENS_MAX, -1, -1}},
+    {"a count beyond", {"{\"prompt_tokens\":1000000000001,\"completion_tokens\":1}"}, {-1, 1, -1, -1,
+     -1}},
     {"count too large", {"{\"prompt_tokens\":9223372036854775808,\"completion_tokens\":1}"}, {-1, 1,
      -1, -1, -1}},
     {"a duplicate leaves the rest",
@@ -170,40 +170,76 @@ START_TEST(test_usage)
         json[n + k] = '}';
         ck_assert(aip_answer_read((aip_span_t){json, n + k + 1}, &answer, &u));
     }
-    ck_assert_msg(u.prompt_tokens == row->expected.prompt_tokens, "%s: prompt %ld", row->name,
+    ck_assert_msg(u.prompt_tokens == row->expected[0], "%s: prompt %ld", row->name,
                   (long)u.prompt_tokens);
-    ck_assert_msg(u.completion_tokens == row->expected.completion_tokens, "%s: completion %ld",
-                  row->name, (long)u.completion_tokens);
-    ck_assert_msg(u.total_tokens == row->expected.total_tokens, "%s: total %ld", row->name,
+    ck_assert_msg(u.completion_tokens == row->expected[1], "%s: completion %ld", row->name,
+                  (long)u.completion_tokens);
+    ck_assert_msg(u.total_tokens == row->expected[2], "%s: total %ld", row->name,
                   (long)u.total_tokens);
-    ck_assert_msg(u.cached_tokens == row->expected.cached_tokens, "%s: cached %ld", row->name,
+    ck_assert_msg(u.cached_tokens == row->expected[3], "%s: cached %ld", row->name,
                   (long)u.cached_tokens);
-    ck_assert_msg(u.reasoning_tokens == row->expected.reasoning_tokens, "%s: reasoning %ld",
-                  row->name, (long)u.reasoning_tokens);
+    ck_assert_msg(u.reasoning_tokens == row->expected[4], "%s: reasoning %ld", row->name,
+                  (long)u.reasoning_tokens);
 }
 END_TEST
 
-typedef struct cost_row_t {
-    apr_int64_t prompt, completion;
-    double input, output, expected;
-} cost_row_t;
-
-/* clang-format off */
-static const cost_row_t costs[] = {
-    {1000000, 0, 2.5, 10.0, 2.5}, {0, 1000000, 2.5, 10.0, 10.0}, {1000, 200, 2.5, 10.0, 0.0045},
-    {0, 0, 2.5, 10.0, 0.0},       {1000, 200, 0.0, 0.0, 0.0},    {-1, 200, 2.5, 10.0, 0.0},
-    {1000, -1, 2.5, 10.0, 0.0},   {-1, -1, 2.5, 10.0, 0.0},
+/* Cache and tier: each provider has its own spelling. */
+static const struct {
+    const char *name, *json;
+    apr_int64_t cached, written, of_5m, of_1h;
+    const char *tier;
+} caches[] = {
+    {"OpenAI",
+     "{\"service_tier\":\"flex\",\"usage\":{\"prompt_tokens_details\":{\"cached_tokens\":4,\"cache_"
+     "write_tokens\":5}}}",
+     4, 5, -1, -1, "\"flex\""},
+    {"the other name", "{\"usage\":{\"prompt_tokens_details\":{\"cache_creation_tokens\":5}}}", -1,
+     5, -1, -1, NULL},
+    {"Anthropic's", "{\"usage\":{\"cache_read_input_tokens\":4,\"cache_creation_input_tokens\":5}}",
+     4, 5, -1, -1, NULL},
+    {"DeepSeek's", "{\"usage\":{\"prompt_cache_hit_tokens\":4,\"prompt_cache_miss_tokens\":6}}", 4,
+     -1, -1, -1, NULL},
+    {"lifetimes",
+     "{\"usage\":{\"cache_creation_input_tokens\":9,\"cache_creation\":{\"ephemeral_5m_input_"
+     "tokens\":5,\"ephemeral_1h_input_tokens\":4}}}",
+     -1, 9, 5, 4, NULL},
+    {"lifetimes without a sum",
+     "{\"usage\":{\"cache_creation\":{\"ephemeral_5m_input_tokens\":5,\"ephemeral_1h_input_"
+     "tokens\":4}}}",
+     -1, 9, 5, 4, NULL},
+    {"one lifetime", "{\"usage\":{\"cache_creation\":{\"ephemeral_1h_input_tokens\":4}}}", -1, 4,
+     -1, 4, NULL},
+    {"several spellings: OpenAI's own",
+     "{\"usage\":{\"prompt_cache_hit_tokens\":1,\"cache_read_input_tokens\":2,\"cache_creation_"
+     "input_tokens\":1,\"prompt_tokens_details\":{\"cached_tokens\":3,\"cache_creation_tokens\":2,"
+     "\"cache_write_tokens\":3}}}",
+     3, 3, -1, -1, NULL},
+    {"null beside a count",
+     "{\"service_tier\":null,\"usage\":{\"prompt_cache_hit_tokens\":1,\"cache_creation\":null,"
+     "\"prompt_tokens_details\":{\"cached_tokens\":null}}}",
+     1, -1, -1, -1, NULL},
+    {"what makes no sense",
+     "{\"service_tier\":7,\"usage\":{\"cache_read_input_tokens\":-1,\"cache_creation_input_"
+     "tokens\":1.5,\"prompt_cache_hit_tokens\":\"4\",\"cache_creation\":[1]}}",
+     -1, -1, -1, -1, NULL},
+    {"too much",
+     "{\"usage\":{\"cache_read_input_tokens\":1000000000001,\"cache_creation_input_tokens\":1e3}}",
+     -1, -1, -1, -1, NULL},
+    {"no usage", "{\"usage\":null,\"service_tier\":\"\"}", -1, -1, -1, -1, "\"\""},
 };
-/* clang-format on */
 
-START_TEST(test_cost)
+START_TEST(cache_and_tier)
 {
-    const cost_row_t *row = &costs[_i];
-    aip_usage_t usage = AIP_USAGE_UNKNOWN;
-
-    usage.prompt_tokens = row->prompt;
-    usage.completion_tokens = row->completion;
-    ck_assert_double_eq_tol(aip_usage_cost(&usage, row->input, row->output), row->expected, 1e-12);
+    aip_usage_t u = AIP_USAGE_UNKNOWN;
+    aip_answer_t answer;
+    ck_assert(aip_answer_read((aip_span_t){caches[_i].json, strlen(caches[_i].json)}, &answer, &u));
+    ck_assert_msg(u.cached_tokens == caches[_i].cached, "%s: cached %ld", caches[_i].name,
+                  (long)u.cached_tokens);
+    ck_assert_msg(u.cache_write_tokens == caches[_i].written, "%s: written %ld", caches[_i].name,
+                  (long)u.cache_write_tokens);
+    ck_assert_msg(u.cache_write_5m_tokens == caches[_i].of_5m, "%s: 5m", caches[_i].name);
+    ck_assert_msg(u.cache_write_1h_tokens == caches[_i].of_1h, "%s: 1h", caches[_i].name);
+    check_span(caches[_i].name, "service_tier", answer.service_tier, caches[_i].tier);
 }
 END_TEST
 
@@ -247,7 +283,7 @@ Suite *usage_suite(void)
 
     tcase_add_loop_test(tc, test_answer, 0, (int)COUNT(answers));
     tcase_add_loop_test(tc, test_usage, 0, (int)COUNT(usages));
-    tcase_add_loop_test(tc, test_cost, 0, (int)COUNT(costs));
+    tcase_add_loop_test(tc, cache_and_tier, 0, (int)COUNT(caches));
     tcase_add_loop_test(tc, speaks, 0, (int)COUNT(speaking));
     suite_add_tcase(suite, tc);
     return suite;

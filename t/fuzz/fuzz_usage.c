@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fuzzes the reader of answers, the estimate and the price. The first line is a number, the rest is
+ * an answer, read twice as the chunks of a stream are. What must hold: what is read lies within the
+ * answer; counts are unknown or make sense; an estimate leaves no count open; the price is no less
+ * than nothing, and a price that was read is spelled as JSON does. */
+
+#include "aip/cost.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(bool condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void check_span(aip_span_t value, aip_span_t text)
+{
+    require(!value.data ||
+            (value.data >= text.data && value.data + value.len <= text.data + text.len));
+}
+
+static void check_counts(const aip_usage_t *u, apr_int64_t least, apr_int64_t most)
+{
+    const apr_int64_t counts[] = {u->prompt_tokens,        u->completion_tokens,
+                                  u->cached_tokens,        u->reasoning_tokens,
+                                  u->cache_write_tokens,   u->cache_write_5m_tokens,
+                                  u->cache_write_1h_tokens};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        require(counts[i] >= (i < 2 ? least : -1) && counts[i] <= 2 * most);
+    require(u->total_tokens >= least && u->total_tokens <= 4 * most);
+}
+
+static void check(const char *number, aip_span_t text, apr_pool_t *pool)
+{
+    static const char messages[] = "[{\"role\":\"user\",\"content\":\"12345\"}]";
+    aip_usage_t usage = AIP_USAGE_UNKNOWN;
+    aip_answer_t answer;
+    apr_size_t bytes = 0;
+    aip_rates_t rates = {.priced = true};
+    apr_uint64_t price;
+
+    for (int i = 0; i < 2; i++) {
+        aip_answer_read(text, &answer, &usage);
+        check_span(answer.model, text);
+        check_span(answer.service_tier, text);
+        check_span(answer.content, text);
+        check_counts(&usage, -1, AIP_TOKENS_MAX);
+        require(answer.text_bytes <= text.len);
+        bytes += answer.text_bytes;
+    }
+    aip_usage_estimate(&usage, (aip_span_t){messages, sizeof messages - 1}, bytes, bytes / 2);
+    check_counts(&usage, 0, AIP_TOKENS_MAX);
+    if (aip_decimal_read(number, AIP_PRICE_DECIMALS, &price)) {
+        require(aip_json_validate((aip_span_t){number, strlen(number)}, NULL) == AIP_JSON_OK);
+        rates.input = rates.output = rates.cache_read = rates.cache_write = price;
+    }
+    require(aip_cost_pico(&rates, &usage, aip_json_string(answer.service_tier, pool)) >= 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static apr_pool_t *parent;
+    apr_pool_t *pool;
+    const uint8_t *end = size ? memchr(data, '\n', size) : NULL;
+    const size_t n = end ? (size_t)(end - data) : size;
+
+    if (!parent) {
+        apr_initialize();
+        apr_pool_create(&parent, NULL);
+    }
+    apr_pool_create(&pool, parent);
+    char *text = malloc(size - n + 1); /* what is read beyond it is seen */
+    require(text != NULL);
+    const size_t len = end ? size - n - 1 : 0;
+    if (len)
+        memcpy(text, end + 1, len);
+    check(apr_pstrmemdup(pool, (const char *)data, n), (aip_span_t){text, len}, pool);
+    free(text);
+    apr_pool_destroy(pool);
+    return 0;
+}
