@@ -113,7 +113,7 @@ static json_t *gateway_object(const aip_targets_t *targets, apr_pool_t *pool)
     return json_pack(
         "{s:s, s:s, s:s, s:o, s:o}", "server", targets->server, "path", targets->path, "algorithm",
         aip_field_word(&aip_location_table[AIP_L_balancer_algorithm], f->balancer_algorithm, pool),
-        "routing", routing_object(&targets->metrics->routing), "targets", list);
+        "routing", routing_object(targets->counts), "targets", list);
 }
 
 static int send_json(request_rec *r, json_t *json)
