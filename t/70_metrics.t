@@ -293,4 +293,5 @@ is(sample($s, 'aiproxy_route_decisions_total', @pool, route => 'near', reason =>
 is(sample($s, 'aiproxy_route_cache_total', @pool, result => 'miss'), 3, 'with all of their counts');
 is(total($s, 'aiproxy_in_flight'), 0, 'nothing is in flight');
 is_deeply([$h->unexpected('AIP0043', 'AIP0025', 'AH01630')], [], "nothing unexpected in its log");
+mock_reset();
 finish();

@@ -157,4 +157,5 @@ wait_until('a scrape of a hundred targets that takes less than 5 ms', sub {
 cmp_ok($size, '>', 500_000, 'a hundred targets, each with traffic');
 cmp_ok($median, '<', 0.005, 'median of twenty scrapes: less than 5 ms');
 is_deeply([$h->unexpected], [], 'nothing unexpected in its log');
+mock_reset();
 finish();
