@@ -128,6 +128,7 @@ for my $name (qw(log metrics)) {
     $sum += $_ for values %more;
     is($sum, $left, "$name: the rest are the clients that left");
 }
+cmp_ok($books->{metrics}{codes}{'/plain 499'}, '>', $left / 2, 'most of which had not got anything: 499');
 is_deeply($books->{metrics}{target}, $books->{log}{target}, 'metrics and log: requests, tokens and cost of each target');
 is_deeply($books->{page}{target},    $books->{log}{target}, 'page and log: the same');
 is_deeply($books->{metrics}{attempts}, $books->{log}{attempts}, 'metrics and log: the attempts by outcome');

@@ -11,6 +11,8 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
+#define CLIENT_LEFT 499 /* nginx's number */
+
 static void find_target(const aip_request_t *req, aip_account_t *account)
 {
     const aip_targets_t *targets = req->conf->targets;
@@ -23,8 +25,18 @@ static void find_target(const aip_request_t *req, aip_account_t *account)
     }
 }
 
+/* Whether the client left before anything of an answer was on its way. */
+static bool client_left(const aip_request_t *req)
+{
+    return !req->answered.target && !req->error.status &&
+           (req->answered.cut || req->r->connection->aborted);
+}
+
 static const char *error_type(const aip_request_t *req, int status)
 {
+    if (client_left(req)) {
+        return aip_outcome_name(AIP_OUTCOME_CLIENT_GONE);
+    }
     if (req->answered.cut) {
         return req->answered.cut;
     }
@@ -86,12 +98,12 @@ int aip_account_close(request_rec *r)
         return DECLINED;
     }
     aip_account_t *account = apr_pcalloc(r->pool, sizeof *account);
-    account->status = r->status;
+    account->status = client_left(req) ? CLIENT_LEFT : r->status;
     account->usage = req->answered.usage;
     find_target(req, account);
     account->counted = account->target && req->answered.observed &&
                        (req->answered.target || account->usage.prompt_tokens >= 0);
-    account->error_type = error_type(req, r->status);
+    account->error_type = error_type(req, account->status);
     measure(req, account);
     price(req, account);
     req->account = account;
