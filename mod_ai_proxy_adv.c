@@ -11,6 +11,7 @@
 #include "aip/route_cache.h"
 #include "aip/secrets.h"
 #include "aip/state.h"
+#include "aip/traces.h"
 
 #include <ap_mpm.h>
 #include <apr_file_io.h>
@@ -108,6 +109,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     aip_secrets_child_init(pchild, s);
     aip_routers_init(pchild, s);
     aip_exchange_init(pchild, s);
+    aip_traces_child_init(pchild, s);
 }
 
 static void register_hooks(apr_pool_t *pool)

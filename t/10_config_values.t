@@ -151,7 +151,9 @@ my %of_location = (
     AIAclsGroupFile => [["\"$state/groups\"", 'none'], ['/nonexistent/groups'], 'No such file'],
     AIStateDir => [['state'], ['""'], 'that is not empty'],
     AICostCurrency => [[qw(USD EUR)], [qw(usd EURO E1R)], 'three capital letters'],
-    AIStatisticsLog => [['statistics_log', '"|/bin/cat"'], ['""'], 'that is not empty'],
+    AIStatisticsLog => [['statistics_log', '"|/bin/cat"', '"||/bin/cat -u"', '"|$cat >/dev/null"'], ['""'], 'that is not empty'],
+    AILogPayloadMaxBytes => [[0, 1, 8388608], [-1, 8388609, '64K'], 'whole number from 0 to 8388608'],
+    AILogRedact => [['"sk-[a-z0-9]+"', '"\\\\d{16}" "[CARD]"', 'x ""'], ['"("', '"[a"'], 'is no regular expression'],
 );
 # Of a server or virtual host; what takes the whole of them to be checked is in t/63_egress_rules.t.
 my $pem = "$AIPTest::Setup::t/state/tls";
@@ -159,6 +161,15 @@ my %of_server = (
     AISecretsRequired => [[qw(On off)], ['x'], 'On or Off'],
     AIMetricsKongNames => [[qw(On off)], ['x'], 'On or Off'],
     AITelemetrySemconv => [[qw(v1.41 latest)], [qw(v1.40 new)], 'v1.41 latest'],
+    AITraces => [[qw(off correlate export)], ['on'], 'off correlate export'],
+    AITracesEndpoint => [['https://otel.example:4318/v1/traces', 'http://[::1]/'], ['""'], 'that is not empty'],
+    AITracesHeaderName => [[], ['""'], 'that is not empty'],
+    AITracesHeaderValue => [[], ['""'], 'that is not empty'],
+    AITracesServiceName => [['gateway', '"two words"'], ['""'], 'that is not empty'],
+    AITracesSamplingRatio => [[qw(0 0.05 1)], [qw(-0.1 1.1 .5 x)], 'number from 0 to 1'],
+    AITracesQueueSize => [[1, 1000000], [0, 1000001, 'x'], 'from 1 to 1000000'],
+    AITracesFlushInterval => [[1, 3600000], [0, 3600001], 'from 1 to 3600000'],
+    AITracesTimeout => [[1, 2147483646], [0, 2147483647], 'from 1 to 2147483646'],
     AIEgressProxy => [['http://proxy.example:3128', 'http://[::1]:1'], ['""'], 'that is not empty'],
     AIEgressProxyAuth => [[], ['""'], 'that is not empty'],
     AIEgressNoProxy => [['*', 'localhost .example.com 10.0.0.0/8 ::1'], ['""'], 'takes one to 16 values a line'],
@@ -185,6 +196,7 @@ my %of_target = (
     AIAuthAllowOverride => [[qw(On Off)], ['x'], 'On or Off'],
     (map { ("AIAuth$_" => [[], ['""'], 'that is not empty']) } @of_cloud),
     (map { ("AIAuth$_" => [['Off'], ['yes'], 'On or Off']) } @cloud_flags),
+    AITracesPropagate => [['On'], ['x'], 'On or Off'],
     AILoggingLogStatistics => [['On'], ['x'], 'On or Off'],
     AILoggingLogPayloads => [['On'], ['x'], 'On or Off'],
     AILoggingStreamUsage => [[qw(On off)], ['x'], 'On or Off'],
@@ -241,7 +253,7 @@ my %of_vault = (
     AIVaultTimeout => [[1], [0], 'from 1 to'],
 );
 
-my %many = (AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x', map { $_ => 'a ' x 17 } qw(AIEgressNoProxy AIEgressAllow AIModelOptionsCacheWriteCostList AIModelOptionsContextWindowFactor AIModelOptionsServiceTierFactor));
+my %many = (AILogRedact => 'a b c', AIAclsAllow => 'ip=::1 ' x 17, AIAclsDeny => 'ip=::1 ' x 17, AIBalancerFailoverCriteria => 'error ' x 17, AITargetAccepts => 'tools ' x 17, AIRoutePrompt => 'all 2', AIRouteSticky => 'off x', map { $_ => 'a ' x 17 } qw(AIEgressNoProxy AIEgressAllow AIModelOptionsCacheWriteCostList AIModelOptionsContextWindowFactor AIModelOptionsServiceTierFactor));
 my $sections = sub { my ($line) = @_; return (["<Directory /tmp>\n$line\n</Directory>\n", 'Directory'], ["<Files x>\n$line\n</Files>\n", 'Files']) };
 for my $directive (sort keys %of_location, keys %of_server, keys %of_target) {
     my ($in_target, $in_server) = ($of_target{$directive}, $of_server{$directive});

@@ -236,6 +236,18 @@ sub grew {
     return wait_until('a line', sub { join '', grep { -s "$logs/merge-$_" > $before{$_} } qw(a b) });
 }
 
+my $payloads = "AIStatisticsLog \"$logs/merge-payloads\"\n";
+my $paid = target('paid', 'MOCK_1', 'AILoggingLogPayloads On');
+
+# The request as the line of one to a path has it.
+sub logged {
+    my ($path) = @_;
+    my $from = -s "$logs/merge-payloads";
+    at($path);
+    my $line = wait_until('a line', sub { my $text = slurp("$logs/merge-payloads", $from); $text =~ /\n/ && $text });
+    return from_json($line)->{ai}{proxy}{payload}{request};
+}
+
 # directive => [lines that stand beside it, targets, first value, second value, what a request shows, seen for the first,
 # for the second]
 my $auth = "${remote}AIEmbeddingsAuthHeaderName X-Key\nAIEmbeddingsAuthHeaderValue ours\n";
@@ -329,6 +341,8 @@ my %row = (
     AIAclsGroupFile => ["AIApiKeyFile \"$logs/keys-a\"\nAIAclsAllow consumer_group=g\n", $two, "$logs/groups-a", 'none',
         sub { local @with = (@with, 'X-Api-Key' => 'a-long-key-of-a-000000'); at($_[0])->{status} }, 200, 403],
     AIStatisticsLog => ['', $two, "$logs/merge-a", "$logs/merge-b", sub { grew($_[0]) }, 'a', 'b'],
+    AILogPayloadMaxBytes => [$payloads, $paid, 11, 22, sub { length logged($_[0]) }],
+    AILogRedact => [$payloads, $paid, 'messages AAA', 'messages BBB', sub { logged($_[0]) =~ /(AAA|BBB|messages)/; $1 }, 'AAA', 'BBB'],
 );
 write_keys("$logs/keys-$_", key_line($_, "a-long-key-of-$_-000000")) for qw(a b);
 AIPTest::Setup::write_file("$logs/groups-a", "g: x a\n");
@@ -344,6 +358,8 @@ my %elsewhere = (
     (map { ("AIEmbeddingsAuth$_" => 'who the gateway is at a cloud shows in its tokens: the rules between them are in t/11_config_rules.t') } qw(AwsAccessKeyId
         AwsSecretAccessKey AzureClientId AzureClientSecret AzureTenantId AzureUseManagedIdentity GcpMetadataUrl GcpOauthTokenUrl GcpServiceAccountJson
         GcpUseServiceAccount)),
+    (map { $_ => 'of a server, not of a section: t/71_traces.t, t/71_traces_export.t' } qw(AITraces AITracesEndpoint AITracesHeaderName AITracesHeaderValue
+        AITracesServiceName AITracesSamplingRatio AITracesQueueSize AITracesFlushInterval AITracesTimeout)),
     (map { $_ => 'of a server, not of a section: t/61_egress.t, t/62_egress_proxy.t, t/63_egress_rules.t' } qw(AIEgressProxy AIEgressProxyAuth AIEgressNoProxy
         AIEgressCaFile AIEgressMinTls AIEgressClientCert AIEgressAllow)),
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),

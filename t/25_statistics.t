@@ -37,12 +37,13 @@ sub keys_of {
 my @meta  = map {"ai.proxy.meta.$_"} qw(llm_latency plugin_id provider_name request_mode request_model response_model target);
 my @tried = map {"ai.proxy.tried_targets[].$_"} qw(host model outcome port provider route_type status target took_ms upstream_scheme upstream_uri);
 my @usage = map {"ai.proxy.usage.$_"} qw(completion_tokens cost prompt_tokens time_per_token total_tokens);
-my @top   = qw(path request_id started_at status time);
+my @top   = qw(client_model error_type path pool request_id server started_at status time);
+my @latency = map {"ai.proxy.latency.$_"} qw(embedding_ms overhead_ms search_ms time_per_output_token_ms time_to_first_token_ms total_ms upstream_ms);
 
 # ---- one request ----
 my $start = time;
 my ($line, $r) = line_of('priced', chat('x', model => 'asked-for'), {usage => $usage, model => 'answered'});
-is_deeply([keys_of($line)], [@meta, @tried, @usage, @top], 'the keys of a plain request');
+is_deeply([keys_of($line)], [@latency, @meta, @tried, @usage, @top], 'the keys of a plain request');
 is($line->{status}, 200, 'status');
 is($line->{path}, '/stats/priced', 'path');
 cmp_ok(abs($line->{started_at} / 1000 - $start), '<', 5, 'started_at: milliseconds');
@@ -95,12 +96,12 @@ is($proxy->{meta}{request_mode}, 'stream', 'a stream: its mode');
 is_deeply([@{$proxy->{usage}}{sort keys %$usage}], [@$usage{sort keys %$usage}], 'a stream: its usage');
 cmp_ok($proxy->{usage}{time_to_first_token}, '>', 0, 'a stream: time to first token');
 cmp_ok($proxy->{usage}{time_to_first_token}, '<', $proxy->{meta}{llm_latency} - 100, 'which is earlier than its end');
-is_deeply([keys_of($line)], [@meta, @tried, (sort @usage, 'ai.proxy.usage.time_to_first_token'), @top], 'the keys of a stream');
+is_deeply([keys_of($line)], [@latency, @meta, @tried, (sort @usage, 'ai.proxy.usage.time_to_first_token'), @top], 'the keys of a stream');
 
 # ---- payloads ----
 my $chat = chat("na\x{ef}ve \"words\"\n");
 $proxy = proxy_of('payloads', $chat, {content => "caf\x{e9}"});
-is_deeply([sort keys %$proxy], [qw(meta payload tried_targets usage)], 'payloads: one more part');
+is_deeply([sort keys %$proxy], [qw(latency meta payload tried_targets usage)], 'payloads: one more part');
 is_deeply(from_json($proxy->{payload}{request}), {%$chat, model => 'm'}, 'the request as sent');
 is(from_json($proxy->{payload}{response})->{choices}[0]{message}{content}, "caf\x{e9}", 'the response');
 is(proxy_of('payloads', $chat, {body => "\0no JSON", content_type => 'text/plain'})->{payload}{response}, "\0no JSON", 'any text');
@@ -145,7 +146,7 @@ is_deeply([@{proxy_of('azure', $chat)->{meta}}{qw(azure_instance_id azure_deploy
 my $semantic = proxy_of('semantic', chat('axis:0 0.8'))->{semantic};
 is_deeply(
     [sort keys %$semantic],
-    [qw(cache candidates degraded distance embeddings_latency embeddings_model failure fetch_latency nearest reason route threshold truncated vector_db)], 'semantic: its keys'
+    [qw(cache cached candidates degraded distance embeddings_latency embeddings_model failure fetch_latency nearest reason route sticky threshold truncated vector_db)], 'semantic: its keys'
 );
 cmp_ok(abs(delete($semantic->{distance}) - 0.2), '<', 1e-4, 'semantic: distance');
 cmp_ok(delete $semantic->{$_}, '>=', 0, "semantic: $_") for qw(embeddings_latency fetch_latency);
@@ -153,7 +154,8 @@ is_deeply(
     $semantic,
     {
         route => 'axis:0 1', nearest => 'axis:0 1', threshold => 0.5, reason => 'match', embeddings_model => 'text-embedding-3-small', vector_db => 'memory',
-        degraded => JSON::PP::false, truncated => JSON::PP::false, failure => undef, cache => 'miss', candidates => 2
+        degraded => JSON::PP::false, truncated => JSON::PP::false, failure => undef, cache => 'miss', cached => JSON::PP::false,
+        sticky => JSON::PP::false, candidates => 2
     },
     'semantic: its values'
 );
@@ -173,7 +175,7 @@ is_deeply([@$semantic{qw(route reason failure)}], ['CATCHALL', 'embed_error', 'e
 $lines = statistics();
 mock_reset();
 is(post('/stats/off', $chat)->{status}, 200, 'both flags off');
-is(post('/stats/statistics', @$_)->{status}, $_->[-1], "refused: $_->[-1]") for ['{', 400], ['{}', 'Content-Type' => 'text/plain', 415];
+is(post('/stats/off', '{')->{status}, 400, 'refused, both flags off');
 line_of('statistics', $chat);
 is(scalar(my @all = statistics()), $lines + 1, 'none of them has a line');
 
@@ -199,6 +201,12 @@ for (['file', 'payloads', "$t/statistics_log"], ['pipe', 'pipe', "$t/statistics_
     is(scalar @lines, $sent, "$what: one line a request");
     my @bad = grep { (eval { from_json(from_json($_)->{ai}{proxy}{payload}{request})->{messages}[0]{content} } // '') ne 'word ' x 2400 } @lines;
     is(scalar @bad, 0, "$what: each of them whole") or diag(substr $bad[0], 0, 300);
+}
+
+# ---- the schema ----
+for (['file', "$t/statistics_log"], ['pipe', "$t/statistics_pipe"]) {
+    my ($what, $file) = @$_;
+    like(statistics_faults($file), qr/\A[1-9]\d* lines\n\z/, "$what: every line is as the schema says");
 }
 
 # ---- no prompt in the error log ----

@@ -206,7 +206,7 @@ sub between { my ($what, $value, $low, $high) = @_; ok($value >= $low * $ms && $
 ($a) = ask('plain', $chat, {delay_ms => 150});
 between('a slow target, upstream', $a->{upstream}, 150, 400);
 between('a slow target, total', $a->{total}, 150, 400);
-between('a slow target, overhead', $a->{overhead}, 0, 60);
+between('a slow target, overhead', $a->{overhead}, 0, 120);
 is("@$a{qw(embedding search first_token per_token)}", '-1 -1 -1 -1', 'what there was none of');
 
 behave({delay_ms => 50});
@@ -218,9 +218,9 @@ $c->{method} = 'POST';
 $c->send_raw(substr $body, 10);
 is($c->answer->{status}, 200, 'a slow client is answered');
 $a = account();
-between('a slow client, total', $a->{total}, 250, 600);
+between('a slow client, total', $a->{total}, 200, 600);
 between('a slow client, upstream', $a->{upstream}, 50, 200);
-between('a slow client, overhead', $a->{overhead}, 0, 60);
+between('a slow client, overhead', $a->{overhead}, 0, 120);
 
 my @first = ({content => '12345678'}, {reasoning_content => '12345678'}, {tool_calls => [{index => 0, id => 'c', function => {name => 'f', arguments => '12345678'}}]});
 for my $delta (@first) {
@@ -234,7 +234,7 @@ for my $delta (@first) {
 
 $a = two({delay_ms => 100, status => 503}, {delay_ms => 80});
 between('two attempts, upstream', $a->{upstream}, 180, 450);
-between('two attempts, overhead', $a->{overhead}, 0, 60);
+between('two attempts, overhead', $a->{overhead}, 0, 120);
 
 mock_reset();
 mock_behave({port => port('MOCK_EMBED'), times => 1, do => {delay_ms => 120}});
@@ -245,7 +245,7 @@ is($a->{target}, 'near', 'routed by meaning');
 between('embedding', $a->{embedding}, 120, 350);
 between('search', $a->{search}, 0, 40);
 between('embedding, upstream', $a->{upstream}, 0, 100);
-between('embedding, overhead', $a->{overhead}, 0, 60);
+between('embedding, overhead', $a->{overhead}, 0, 120);
 post('/usage/semantic', chat($text));
 $a = account();
 is("$a->{target} $a->{embedding} $a->{search}", 'near -1 -1', 'the second time neither is needed');

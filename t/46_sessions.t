@@ -94,7 +94,7 @@ my @models = map { ask('/h', 'axis:5 1', 'X-Session', $_ % 2 ? 'a' : 'odd' . $_)
 is_deeply([@models[grep { $_ % 2 == 0 } 0 .. 39]], [('one') x 20], 'every child knows the session');
 cmp_ok(scalar keys %{{map { $_ => 1 } split /\n/, slurp("$h->{dir}/access_log")}}, '>', 1, 'several children served');
 
-my ($line) = reverse map { from_json($_) } grep {/"sticky"/} split /\n/, slurp("$h->{dir}/statistics_log");
+my ($line) = reverse map { from_json($_) } grep {/"reason":"sticky"/} split /\n/, slurp("$h->{dir}/statistics_log");
 is($line->{ai}{proxy}{semantic}{reason}, 'sticky', 'statistics: sticky');
 is($line->{ai}{proxy}{semantic}{without_session}{reason}, 'catchall', 'and what would have been');
 is($line->{ai}{proxy}{semantic}{without_session}{route}, 'CATCHALL', 'namely');

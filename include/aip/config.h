@@ -125,8 +125,11 @@ typedef struct aip_registry_t {
     struct aip_secrets_t *secrets;       /**< built by aip_check_config() */
     apr_array_header_t *gateways;        /**< aip_gateway_t, filled by aip_check_config() */
     apr_array_header_t *egresses;        /**< aip_server_egress_t, filled by aip_egress_prepare() */
+    apr_array_header_t *traces;          /**< const aip_traces_conf_t *, by aip_traces_prepare() */
+    apr_hash_t *traces_of;               /**< server_rec * -> the one of these that it exports to */
     apr_array_header_t *caches;          /**< aip_route_cache_t *, filled by aip_check_config() */
     apr_hash_t *expressions;             /**< AIExplainFor -> ap_expr_info_t * */
+    apr_hash_t *redactions;              /**< address of a text of AILogRedact -> what it means */
     apr_hash_t *key_files, *group_files; /**< name in the configuration -> aip_watched_t * */
     apr_hash_t *models; /**< directory -> aip_model2vec_t *, loaded by aip_check_config() */
 } aip_registry_t;

@@ -17,6 +17,9 @@ typedef struct aip_fetch_t {
     size_t max; /**< longest body of an answer; 0: AIP_FETCH_BODY_MAX */
     apr_interval_time_t timeout;
     const volatile apr_uint32_t *stop; /**< not 0: give up; may be NULL */
+    apr_interval_time_t grace;         /**< how long it may go on after that */
+    apr_interval_time_t *retry_after;  /**< out: what the answer says of it, else left alone; may be
+                                          NULL */
 } aip_fetch_t;
 
 #define AIP_FETCH_BODY_MAX (64u << 20)

@@ -15,6 +15,7 @@
  */
 
 #include "aip/chat.h"
+#include "aip/trace_fields.h"
 #include "aip/vault_fields.h"
 #include "aip/words.h"
 #include <apr_tables.h>
@@ -85,6 +86,7 @@ typedef struct aip_sticky_rule_t {
 #define AIP_F_SERVER 64u /**< holds for a whole server: legal there and in <VirtualHost> only */
 #define AIP_F_MANY 128u  /**< a LIST that takes several values a line */
 #define AIP_F_PRICE 256u /**< a NUM with at most AIP_PRICE_DECIMALS decimals, see aip/cost.h */
+#define AIP_F_PAIR 512u  /**< a LIST whose value may be followed by another argument */
 
 #define AIP_MS_MAX 2147483646.0
 #define AIP_SIZE_MAX 1073741824.0
@@ -315,6 +317,11 @@ X(FLAG, metrics_kong_names, "AIMetricsKongNames", "-", "Off", 0, 0, NULL, AIP_F_
   "On: ai-metrics also shows kong_ai_llm_* and kong_ai_cache_*, as Kong's Prometheus plugin does.") \
 X(ENUM, telemetry_semconv, "AITelemetrySemconv", "-", "v1.41", 0, 0, "v1.41|latest", AIP_F_SERVER, \
   "Names of metrics and traces: OpenTelemetry's semantic conventions 1.41, or those of its GenAI repository, which still change.") \
+X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, NULL, 0, \
+  "Bytes of a request or an answer that AILoggingLogPayloads logs at most, each; 0: up to 8 MiB.") \
+X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \
+  "PATTERN [REPLACEMENT]: what the regular expression matches in logged payloads is replaced, by [REDACTED] without another word. May be repeated.") \
+AIP_TRACES_FIELDS(X) \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \
@@ -381,6 +388,8 @@ X(STR, auth_gcp_service_account_json, "AIAuthGcpServiceAccountJson", "targets[].
   "JSON key of a service account. Unset: the environment's GCP_SERVICE_ACCOUNT, else the metadata server.") \
 X(FLAG, auth_gcp_use_service_account, "AIAuthGcpUseServiceAccount", "targets[].auth.gcp_use_service_account", "Off", 0, 0, NULL, 0, \
   "On: access tokens of a Google service account go with the requests, as Bearer.") \
+X(FLAG, traces_propagate, "AITracesPropagate", "-", "Off", 0, 0, NULL, 0, \
+  "On: the target is told of the trace: traceparent of the attempt's span, and the client's tracestate. Off: neither is sent.") \
 X(FLAG, logging_log_statistics, "AILoggingLogStatistics", "targets[].logging.log_statistics", "Off", 0, 0, NULL, 0, \
   "Log tokens, latency and cost to AIStatisticsLog.") \
 X(FLAG, logging_log_payloads, "AILoggingLogPayloads", "targets[].logging.log_payloads", "Off", 0, 0, NULL, 0, \

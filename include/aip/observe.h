@@ -5,17 +5,30 @@
 
 #include "aip/request.h"
 
-/** pre_config: lets the directive Mutex know of the lock of piped logs. */
+/** pre_config: lets the directive Mutex know of the locks of logs that are no files. */
 int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
 
-/** child_init: opens that lock in a child. */
+/** child_init: opens those locks in a child and starts the threads that write. */
 void aip_statistics_init(apr_pool_t *pchild, server_rec *s);
 
 /** open_logs: opens every AIStatisticsLog of the configuration. */
 int aip_statistics_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
 
-/** log_transaction: writes the line of a request, if its target asks for one. */
+/** log_transaction: writes the line of a request, if its target asks for one, or if it had none and
+ * some target of its gateway does. */
 int aip_statistics_write(request_rec *r);
+
+/** AILogRedact: compiles the last pattern of the list. @param replacement  NULL: the default
+ * @return NULL or why it is none */
+const char *aip_redact_compile(cmd_parms *cmd, const apr_array_header_t *patterns,
+                               const char *replacement);
+
+/** The environment of a finished request: AI_TARGET and its kin, for LogFormat and CustomLog. */
+struct aip_account_t;
+void aip_environment_set(const aip_request_t *req, const struct aip_account_t *account);
+
+/** Lines that no program took in time, of all children; outlives graceful restarts. */
+apr_uint64_t aip_statistics_dropped(void);
 
 /** SetHandler ai-status: the state of all targets as JSON; POST drains and resumes them. */
 int aip_status_handler(request_rec *r);

@@ -9,6 +9,7 @@
 #include "aip/config.h"
 #include "aip/route_cache.h"
 #include "aip/router.h"
+#include "aip/trace_context.h"
 #include "aip/usage.h"
 
 /** One try of one target. */
@@ -30,12 +31,15 @@ typedef struct aip_answered_t {
     bool observed;     /**< the answer was read for its usage */
     aip_usage_t usage; /**< told or estimated; unknown when the answer is an error, or not read */
     const char *response_model; /**< NULL: not known */
+    const char *finish_reason;  /**< of the first choice, NULL: not known */
     const char *service_tier;   /**< that the provider reported, NULL: none */
     apr_time_t first_byte_at; /**< of a stream that was read: first content of any kind, 0: none */
     aip_span_t sent_body;     /**< body sent upstream */
-    aip_span_t payload; /**< response body, or the text of a stream as a JSON string's inside; only
-                           with log_payloads */
+    aip_span_t payload; /**< response body of what is no stream; for its usage, or with
+                           log_payloads */
     const char *cut;    /**< outcome word when the answer broke off after commit, else NULL */
+
+    const struct aip_reassembly_t *whole; /**< a stream's payload; only with log_payloads */
 } aip_answered_t;
 
 /** Where the distances came from. */
@@ -62,15 +66,6 @@ typedef struct aip_session_t {
     int target; /**< whose session it is so far, or -1 */
 } aip_session_t;
 
-/** W3C trace context, https://www.w3.org/TR/trace-context/: lower-case hex, "" where there is none.
- */
-typedef struct aip_trace_context_t {
-    char trace_id[33];
-    char span_id[17];   /**< of our span for the request */
-    char parent_id[17]; /**< of the client's span */
-    bool sampled;
-} aip_trace_context_t;
-
 typedef struct aip_request_t {
     request_rec *r;
     const aip_dir_conf_t *conf;
@@ -80,7 +75,7 @@ typedef struct aip_request_t {
     apr_time_t end;                /**< the handler has done its work; 0: not yet */
     apr_interval_time_t body_took; /**< until the client had sent its body */
     aip_error_t error;
-    aip_trace_context_t trace;
+    aip_trace_context_t trace; /**< no ids while AITraces is off */
 
     const aip_span_t *extra;       /**< names of body credentials, as targets->extra */
     struct aip_acl_facts_t *facts; /**< what rules may ask for; NULL: there are none */
@@ -97,6 +92,7 @@ typedef struct aip_request_t {
         aip_cache_state_e cache;
         const char *embedder; /**< for logs; NULL: not called */
         apr_interval_time_t embed_took, search_took, recall_took;
+        apr_time_t embed_start, search_start; /**< 0: this request did not do it */
         bool truncated, degraded;
         const char *failure; /**< code of what went wrong, or NULL */
         int preferred;       /**< target that goes before all others, or -1 */

@@ -8,7 +8,7 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
-# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_CLIENTS_DIR and AIP_AWS_DIR
+# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR
 # (virtual environments) are handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (1200) is
 # ended.
 set -eu
@@ -61,7 +61,7 @@ trap 'exit 130' INT TERM
 mkdir "$work/bin"
 cp "$build/.libs/mod_ai_proxy_adv.so" "$build/t/mock/mock" "$build/aipctl" "$work/bin/"
 (cd "$src" && tar cf - --exclude='t/logs' --exclude='t/state' --exclude='t/htdocs' --exclude='t/conf/*.conf' \
-    --exclude='*.o' --exclude='t/unit' --exclude='t/fuzz' --exclude='t/vault' t share conf docs/access.md docs/metrics.md) | tar xf - -C "$work"
+    --exclude='*.o' --exclude='t/unit' --exclude='t/fuzz' --exclude='t/vault' t share conf docs/access.md docs/metrics.md docs/statistics.schema.json) | tar xf - -C "$work"
 chmod 755 "$work"
 
 # Folders of .cache that tests use; a copy where the user cannot read them.
@@ -93,6 +93,10 @@ aws_dir=
 if [ -n "${AIP_AWS_DIR:-}" ]; then
     aws_dir=$(echo "$AIP_AWS_DIR"/lib/python3*/site-packages)
 fi
+otlp_dir=
+if [ -n "${AIP_OTLP_DIR:-}" ]; then
+    otlp_dir=$(echo "$AIP_OTLP_DIR"/lib/python3*/site-packages)
+fi
 
 as_user=
 if [ "$(id -u)" = 0 ]; then
@@ -110,6 +114,12 @@ if [ -n "$aws_dir" ] && ! $as_user test -r "$aws_dir/botocore/__init__.py"; then
     cp -r "$aws_dir" "$work/aws"
     chmod -R a+rX "$work/aws"
     aws_dir=$work/aws
+fi
+# shellcheck disable=SC2086
+if [ -n "$otlp_dir" ] && ! $as_user test -r "$otlp_dir/google/protobuf/__init__.py"; then
+    cp -r "$otlp_dir" "$work/otlp"
+    chmod -R a+rX "$work/otlp"
+    otlp_dir=$work/otlp
 fi
 
 # Apache::Test takes whatever it finds.
@@ -131,6 +141,7 @@ status=0
     AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_VAULT_DIR="$vault_dir" \
     AIP_AWS_DIR="$aws_dir" \
+    AIP_OTLP_DIR="$otlp_dir" \
     AIP_PGSQL_DIR="$pgsql_dir" \
     AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
     timeout --kill-after=20 "${AIP_TEST_LIMIT:-1200}" perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 &

@@ -4,6 +4,8 @@
  * this; nothing here touches the network. */
 #include "check.h"
 
+#include "aip/traces.h"
+
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
@@ -265,6 +267,7 @@ int aip_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, ser
     (void)plog, (void)ptemp;
     int errors = aip_egress_prepare(pconf, s);
     errors += aip_check_secrets(pconf, s);
+    errors += aip_traces_prepare(pconf, s);
     if (errors) {
         return HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -12,7 +12,7 @@ static bool same_lines(const aip_location_fields_t *a, const aip_location_fields
 {
     for (int i = 0; i < AIP_LOCATION_COUNT; i++) {
         const aip_field_t *row = &aip_location_table[i];
-        if (row->flags & AIP_F_SERVER &&
+        if (strncmp(row->directive, "AIEgress", 8) == 0 &&
             memcmp((const char *)a + row->offset, (const char *)b + row->offset, row->size) != 0) {
             return false;
         }

@@ -4,6 +4,7 @@
 #include "aip/config.h"
 
 #include "aip/access.h"
+#include "aip/observe.h"
 #include "aip/secret.h"
 
 #include <ap_expr.h>
@@ -34,6 +35,7 @@ int aip_config_pre(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     aip_registry->egresses = apr_array_make(pconf, 4, sizeof(aip_server_egress_t));
     aip_registry->caches = apr_array_make(pconf, 4, sizeof(struct aip_route_cache_t *));
     aip_registry->expressions = apr_hash_make(pconf);
+    aip_registry->redactions = apr_hash_make(pconf);
     aip_registry->key_files = apr_hash_make(pconf);
     aip_registry->group_files = apr_hash_make(pconf);
     aip_registry->models = apr_hash_make(pconf);
@@ -284,7 +286,9 @@ static const char *set_field(cmd_parms *cmd, void *mconfig, int argc, char *cons
     if (!error && row->place == AIP_IN_TARGET) {
         error = target_field_done(cmd, dir->inside, row->index, argv[0]);
     } else if (!error && row->place == AIP_IN_LOCATION) {
-        error = field_done(cmd, &dir->f, row->index, argv[0]);
+        error = row->index == AIP_L_log_redact
+                    ? aip_redact_compile(cmd, dir->f.log_redact, argc == 2 ? argv[1] : NULL)
+                    : field_done(cmd, &dir->f, row->index, argv[0]);
     }
     bool reference = row->flags & AIP_F_VAULT && argc == 1 && aip_reference_in(argv[0]);
     if (!error && reference) {

@@ -313,6 +313,7 @@ static const char *set_value(const aip_field_t *row, void *at, bool own, int arg
     case AIP_KIND_SET:
         return set_words(row, at, argc, argv, pool);
     case AIP_KIND_LIST:
+        argc = row->flags & AIP_F_PAIR ? 1 : argc;
         for (int i = 0; i < argc; i++) {
             if (!*argv[i]) {
                 return apr_psprintf(pool, "%s: the value must not be empty", row->directive);
@@ -350,11 +351,12 @@ const char *aip_field_set(const aip_field_t *row, void *fields, int argc, char *
     apr_array_header_t *parts;
     const char *error;
     bool reference = row->flags & AIP_F_VAULT && argc == 1 && aip_reference_in(argv[0]);
-    if (row->kind != AIP_KIND_RATES && /* it counts for itself */
-        (argc < 1 || (argc > 1 && !takes_several(row)) || argc > 16)) {
+    int most = row->flags & AIP_F_PAIR ? 2 : takes_several(row) ? 16 : 1;
+    if (row->kind != AIP_KIND_RATES && (argc < 1 || argc > most)) { /* rates count for themselves */
         return apr_psprintf(pool, "%s takes %s", row->directive,
                             row->kind == AIP_KIND_SET ? "one or more words"
                             : row->flags & AIP_F_MANY ? "one to 16 values a line"
+                            : row->flags & AIP_F_PAIR ? "one or two arguments"
                             : row->kind == AIP_KIND_ACL
                                 ? "one or more conditions TYPE=VALUE[,VALUE...]"
                             : argc > 1 ? "one argument; put quotes around it"

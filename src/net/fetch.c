@@ -13,6 +13,8 @@ typedef struct sink_t {
     size_t len, room, max;
     bool over; /* the answer is longer than that */
     const volatile apr_uint32_t *stop;
+    apr_interval_time_t grace;
+    apr_time_t stopped; /* when that was seen first */
 } sink_t;
 
 static size_t on_data(char *data, size_t size, size_t n, void *baton)
@@ -40,9 +42,13 @@ static size_t on_data(char *data, size_t size, size_t n, void *baton)
 static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal,
                        curl_off_t ulnow)
 {
-    const sink_t *sink = baton;
+    sink_t *sink = baton;
     (void)dltotal, (void)dlnow, (void)ultotal, (void)ulnow;
-    return sink->stop && *sink->stop;
+    if (!sink->stop || !*sink->stop) {
+        return 0;
+    }
+    sink->stopped = sink->stopped ? sink->stopped : apr_time_now();
+    return apr_time_now() - sink->stopped >= sink->grace;
 }
 
 static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist *headers,
@@ -73,16 +79,43 @@ static void set_options(CURL *curl, const aip_fetch_t *fetch, struct curl_slist 
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, sink);
 }
 
+/* Seconds or a date, as libcurl has read it; 0: the answer names none. */
+static void note_retry_after(CURL *curl, const aip_fetch_t *fetch)
+{
+#if LIBCURL_VERSION_NUM >= 0x074200
+    curl_off_t seconds = 0;
+    if (fetch->retry_after && curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK &&
+        seconds > 0) {
+        *fetch->retry_after = apr_time_from_sec(seconds < 86400 ? seconds : 86400);
+    }
+#else
+    (void)curl, (void)fetch;
+#endif
+}
+
+/* Who counts the seconds must not wait for a name that does not resolve: libcurl would, for the
+ * thread that looks it up. */
+static void hurry(CURL *curl, const aip_fetch_t *fetch)
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, fetch->grace ? 1L : 0L);
+#else
+    (void)curl, (void)fetch;
+#endif
+}
+
 static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, aip_span_t *answer,
                             apr_pool_t *pool, aip_error_t *err)
 {
     char said[CURL_ERROR_SIZE] = "";
     sink_t sink = {.pool = pool,
                    .max = fetch->max ? fetch->max : AIP_FETCH_BODY_MAX,
-                   .stop = fetch->stop};
+                   .stop = fetch->stop,
+                   .grace = fetch->grace};
     aip_fetch_egress_t egress = {.fetch = fetch};
     struct curl_slist *headers = NULL;
     long http_status = 0;
+    hurry(curl, fetch);
     if (!aip_fetch_egress_set(curl, &egress, pool, err)) {
         return APR_EGENERAL;
     }
@@ -94,6 +127,7 @@ static apr_status_t perform(CURL *curl, const aip_fetch_t *fetch, int *status, a
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, said);
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
+    note_retry_after(curl, fetch);
     curl_slist_free_all(headers);
     curl_slist_free_all(egress.proxy_headers);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);

@@ -3,6 +3,9 @@
  * answer is on its way. Whoever keeps books is told here, once for each request. */
 #include "aip/account.h"
 
+#include "aip/observe.h"
+#include "aip/traces.h"
+
 #include <apr_strings.h>
 #include <http_log.h>
 
@@ -94,6 +97,8 @@ int aip_account_close(request_rec *r)
     req->account = account;
     aip_metrics_count(req, account);
     tell(req, account);
+    aip_environment_set(req, account);
+    aip_trace_finish(req, account);
     return OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "aip/access.h"
 #include "aip/observe.h"
+#include "aip/trace_names.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -37,29 +38,14 @@ static const aip_location_fields_t *fields_of(const aip_targets_t *targets,
     return otherwise;
 }
 
-/* The word of OpenTelemetry's gen_ai.provider.name; ours where it has none. */
-static const char *provider_name(const aip_target_t *target)
-{
-    static const char *const names[][2] = {{"azure", "azure.ai.openai"},
-                                           {"bedrock", "aws.bedrock"},
-                                           {"gemini", "gcp.gemini"},
-                                           {"mistral", "mistral_ai"},
-                                           {"xai", "x_ai"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(names[i][0], target->provider_name) == 0) {
-            return names[i][1];
-        }
-    }
-    return target->provider_name;
-}
-
 /* A templated URL leads to many servers, which are not told apart. */
 static const char *of_target(const char *labels, const aip_target_t *target, apr_pool_t *pool)
 {
     const aip_url_t *url = &target->endpoint->url;
     bool known = !url->template;
     labels = aip_label(labels, "gen_ai_operation_name", "chat", pool);
-    labels = aip_label(labels, "gen_ai_provider_name", provider_name(target), pool);
+    labels =
+        aip_label(labels, "gen_ai_provider_name", aip_trace_provider(target->provider_name), pool);
     labels = aip_label(labels, "server_address", known ? url->host : "", pool);
     return aip_label(labels, "server_port", known ? apr_itoa(pool, url->port) : "", pool);
 }

@@ -63,12 +63,14 @@ static apr_status_t measure(aip_request_t *req, const aip_router_entry_t *entry,
     apr_status_t rv = embed(req, entry, text, vector, err);
     apr_time_t embedded = apr_time_now();
     req->route.embedder = f->embeddings_model_name;
+    req->route.embed_start = start;
     req->route.embed_took = embedded - start;
     if (rv == APR_SUCCESS) {
         aip_router_distances(entry->router, vector, of_texts, req->deadline, &req->route.degraded,
                              pool);
         aip_routes_distances(routes, of_texts, (aip_aggregate_e)f->route_aggregate,
                              (int)f->route_aggregate_top_k, distances, pool);
+        req->route.search_start = embedded;
         req->route.search_took = apr_time_now() - embedded;
     }
     return rv;

@@ -4,6 +4,7 @@
 #include "aip/access.h"
 #include "aip/observe.h"
 #include "aip/secret.h"
+#include "aip/traces.h"
 #include "aip/upstream.h"
 
 #include <apr_strings.h>
@@ -110,6 +111,7 @@ static aip_request_t *create(request_rec *r, const aip_dir_conf_t *conf)
     req->route.decision =
         (aip_decision_t){.reason = AIP_REASON_NONE, .nearest = -1, .distance = -1};
     ap_set_module_config(r->request_config, &ai_proxy_adv_module, req);
+    aip_trace_start(req);
     return req;
 }
 

@@ -5,6 +5,7 @@
 
 #include "aip/access.h"
 #include "aip/identity.h"
+#include "aip/traces.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -12,8 +13,9 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-static const char *const forwarded[] = {"OpenAI-Beta",  "Idempotency-Key", "X-Client-Request-Id",
-                                        "X-Request-Id", "traceparent",     "tracestate"};
+static const char *const forwarded[] = {"OpenAI-Beta", "Idempotency-Key", "X-Client-Request-Id",
+                                        "X-Request-Id"};
+
 static const char *join_query(const char *query, const char *name, const char *raw,
                               apr_pool_t *pool)
 {
@@ -85,6 +87,7 @@ aip_span_t aip_request_head(const aip_request_t *req, const aip_target_t *target
                 add_field(fields, forwarded[i], aip_access_client_header(r, forwarded[i]), r->pool);
         }
     }
+    fields = aip_trace_fields(req, target, fields);
     if (credential->aws.access_key) {
         fields = sign(req, target, credential, query, body, fields);
     }

@@ -225,9 +225,17 @@ static void note_tier(aip_answered_t *answered, const aip_answer_t *answer, apr_
     }
 }
 
+static void note_finish(aip_request_t *req, const aip_answer_t *answer)
+{
+    if (answer->finish_reason.data) {
+        req->answered.finish_reason = aip_json_string(answer->finish_reason, req->r->pool);
+    }
+}
+
 static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
 {
     aip_answered_t *answered = &state->req->answered;
+    note_finish(state->req, answer);
     if (answer->model.data && !answered->response_model) {
         answered->response_model = aip_json_string(answer->model, state->req->r->pool);
     }
@@ -238,9 +246,6 @@ static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
     state->brought = state->brought || answer->brings || answer->text_bytes;
     state->text_bytes += answer->text_bytes;
     state->told_at = answer->has_usage ? state->text_bytes : state->told_at;
-    if (answer->content.len > 2 && state->payloads) {
-        copy_bytes(state, answer->content.data + 1, answer->content.len - 2);
-    }
 }
 
 /* In the middle of a stream that nobody observes, events are not read: then its beginning tells. */
@@ -261,8 +266,7 @@ static void hold_event(aip_sink_state_t *state, const aip_sse_event_t *event,
     hold(state, raw.data, raw.len);
 }
 
-/* What a stream's events tell about errors, usage, model and text; text is collected as the inside
- * of a JSON string. */
+/* What a stream's events tell about errors, usage, model and text. */
 static bool on_event(void *ctx, const aip_sse_event_t *event)
 {
     aip_sink_state_t *state = ctx;
@@ -274,6 +278,9 @@ static bool on_event(void *ctx, const aip_sse_event_t *event)
         judge_event(state, event, json, &answer);
     } else if (json && answer.has_error) {
         state->error_event = true;
+    }
+    if (json && state->payloads) {
+        aip_reassembly_add(state->whole, event->data);
     }
     if (json && state->observe) {
         note_content(state, &answer);
@@ -321,6 +328,7 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
     state->sse = type && strncasecmp(type, "text/event-stream", 17) == 0;
     if (state->sse) {
         state->events = aip_sse_create(pool, EVENT_MAX);
+        state->whole = state->payloads ? aip_reassembly_create(COPY_MAX, pool) : NULL;
         restart_idle(state);
     } else if (response->status >= 400) {
         state->hold_until = apr_time_now() + HOLD_ERROR;
@@ -380,8 +388,8 @@ static aip_sink_e on_wait(void *ctx)
 static bool counts_usage(const aip_request_t *req, const aip_target_t *target)
 {
     int algorithm = req->conf->f.balancer_algorithm;
-    return target->f.logging_log_statistics || algorithm == AIP_ALGORITHM_LOWEST_USAGE ||
-           algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
+    return target->f.logging_log_statistics || req->conf->f.traces == AIP_TRACES_EXPORT ||
+           algorithm == AIP_ALGORITHM_LOWEST_USAGE || algorithm == AIP_ALGORITHM_LOWEST_LATENCY;
 }
 
 bool aip_sink_asks_usage(const aip_request_t *req, const aip_target_t *target)
@@ -432,6 +440,7 @@ static void note_body(aip_sink_state_t *state)
     state->brought = answer.has_choices;
     state->error_event = answer.has_error; /* an error with status 200 */
     note_tier(answered, &answer, state->req->r->pool);
+    note_finish(state->req, &answer);
     if (answer.model.data) {
         answered->response_model = aip_json_string(answer.model, state->req->r->pool);
     }
@@ -449,6 +458,7 @@ void aip_sink_note(aip_sink_state_t *state)
     aip_answered_t *answered = &state->req->answered;
     answered->stream = state->sse;
     answered->observed = state->observe;
+    answered->whole = state->whole;
     if (state->copied) {
         answered->payload = (aip_span_t){state->copy, state->copied};
         note_body(state);

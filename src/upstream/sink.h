@@ -4,6 +4,7 @@
 /* Private to src/upstream: where the response of one attempt goes. */
 
 #include "aip/mask.h"
+#include "aip/reassembly.h"
 #include "aip/sse.h"
 #include "aip/upstream.h"
 
@@ -33,6 +34,7 @@ typedef struct aip_sink_state_t {
     bool strip_usage, observe, payloads;
     aip_mask_t *mask; /**< secrets that must not come back to the client; NULL: none */
     aip_sse_t *events;
+    aip_reassembly_t *whole; /**< of a stream whose payload is logged, else NULL */
     apr_bucket_brigade *out;
     apr_size_t held;
     apr_size_t text_bytes;    /**< of the text that was read, see aip_answer_t */

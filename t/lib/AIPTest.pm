@@ -32,7 +32,7 @@ our @EXPORT = (
     qw(write_keys key_line),
     qw(client post get chat stream_events json from_json port url top_dir h2_client h2_post wait_until twice_and_h2),
     qw(mock_behave mock_reset mock_requests mock_count mock_connections mock_wait mock_close mock_port start_mock),
-    qw(log_mark log_lines log_wait unexpected_tags finish statistics statistics_wait),
+    qw(log_mark log_lines log_wait unexpected_tags finish statistics statistics_wait statistics_faults),
     qw(pgsql start_pgsql stop_pgsql pg_proxy),
     qw(python redis start_redis stop_redis config_check start_httpd graceful httpd_generation mpm have_http2 run_command slurp)
 );
@@ -383,6 +383,14 @@ sub statistics {
 sub statistics_wait {
     my ($count) = @_;
     return wait_until("$count statistics lines", sub { my @s = statistics(); @s >= $count ? $s[-1] : undef });
+}
+
+# What is wrong with the lines of a statistics log, by its schema: one fault a line, then "N lines".
+sub statistics_faults {
+    my ($path) = @_;
+    my ($status, $out, $err) = run_command(['/usr/bin/python3', "$t/lib/statistics_lines.py", top_dir() . "/docs/statistics.schema.json", $path]);
+    $status == 0 or die "statistics_lines.py: $out$err\n";
+    return $out;
 }
 
 # ---- httpd ----

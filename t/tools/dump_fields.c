@@ -33,6 +33,8 @@ static const group_t groups[] = {
      "How everything that leaves the server leaves it: for the main server or a <VirtualHost>."},
     {AIP_IN_LOCATION, "AISta", "state-and-statistics", "State and statistics",
      "What the gateway keeps in files and writes to logs."},
+    {AIP_IN_LOCATION, "AITraces", "traces", "Traces",
+     "Trace context and spans, for the main server or a <VirtualHost>: docs/traces.md."},
     {AIP_IN_LOCATION, "AI", "gateway", "The gateway",
      "What a gateway section accepts and answers."},
     {AIP_IN_TARGET, "AIAuth", "target-credential", "Credential of a target",
@@ -48,7 +50,7 @@ static const group_t groups[] = {
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 
 /* The order in which documents show the groups. */
-static const int shown[N_GROUPS] = {7, 4, 0, 1, 2, 3, 5, 6, 11, 8, 9, 10, 12};
+static const int shown[N_GROUPS] = {8, 4, 0, 1, 2, 3, 5, 6, 7, 12, 9, 10, 11, 13};
 
 static apr_pool_t *pool;
 

@@ -8,6 +8,7 @@ int main(void)
 {
     static Suite *(*const suites[])(void) = {
         json_suite,
+        json_out_suite,
         json_values_suite,
         json_splice_suite,
         chat_suite,
@@ -49,8 +50,12 @@ int main(void)
         model2vec_rules_suite,
         model2vec_files_suite,
         embeddings_suite,
+        reassembly_suite,
         references_suite,
         router_suite,
+        trace_context_suite,
+        otlp_suite,
+        trace_export_suite,
     };
 
     return run_suites(suites, sizeof suites / sizeof *suites);

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AIP_SRC_OBSERVE_LOG_SINK_H
+#define AIP_SRC_OBSERVE_LOG_SINK_H
+/* Private to src/observe: files and programs that take lines. */
+
+#include "aip/aip.h"
+
+#include <httpd.h>
+
+typedef struct aip_log_sink_t aip_log_sink_t;
+
+/** That of a value of AIStatisticsLog; NULL: there is none. */
+aip_log_sink_t *aip_log_sink_get(const char *name);
+
+/** Writes one line, its newline included, or has it written. With all signals blocked. */
+void aip_log_sink_write(aip_log_sink_t *sink, aip_span_t line, const request_rec *r);
+
+#endif

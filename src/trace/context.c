@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* W3C trace context: parsing what clients send, making ids. Called in request threads. Ids come
+ * from a generator of each thread's own (xoshiro256**), which asks the system once, for its seed:
+ * they have to be unlike each other, not hard to guess. */
+#include "aip/trace_context.h"
+
+#include <apr_general.h>
+#include <string.h>
+
+static bool is_hex(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f'))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_id(const char *text, size_t n)
+{
+    return is_hex(text, n) && strspn(text, "0") < n;
+}
+
+static unsigned digit(char c)
+{
+    return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+bool aip_traceparent_parse(const char *text, aip_trace_context_t *context)
+{
+    size_t len = text ? strlen(text) : 0;
+    if (len < AIP_TRACEPARENT_LEN || text[2] != '-' || text[35] != '-' || text[52] != '-' ||
+        !is_hex(text, 2) || !is_id(text + 3, AIP_TRACE_ID_HEX) ||
+        !is_id(text + 36, AIP_SPAN_ID_HEX) || !is_hex(text + 53, 2) ||
+        strncmp(text, "ff", 2) == 0) {
+        return false;
+    }
+    /* A later version may say more, after a dash. httpd joins repeated headers with commas. */
+    bool later = strncmp(text, "00", 2) != 0 && text[AIP_TRACEPARENT_LEN] == '-';
+    if ((len > AIP_TRACEPARENT_LEN && !later) || strchr(text, ',')) {
+        return false;
+    }
+    memcpy(context->trace_id, text + 3, AIP_TRACE_ID_HEX);
+    context->trace_id[AIP_TRACE_ID_HEX] = '\0';
+    memcpy(context->parent_id, text + 36, AIP_SPAN_ID_HEX);
+    context->parent_id[AIP_SPAN_ID_HEX] = '\0';
+    context->sampled = digit(text[54]) & 1;
+    return true;
+}
+
+/* ---- tracestate ---- */
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz"
+#define DIGITS "0123456789"
+
+/* simple-key, or tenant@system */
+static bool key_ok(const char *key, size_t len)
+{
+    static const char rest[] = LOWER DIGITS "_-*/";
+    const char *at = memchr(key, '@', len);
+    size_t first = at ? (size_t)(at - key) : len, second = at ? len - first - 1 : 0;
+    if (first < 1 || first > (at ? 241u : 256u) || !strchr(at ? LOWER DIGITS : LOWER, key[0]) ||
+        strspn(key, rest) < first) {
+        return false;
+    }
+    return !at ||
+           (second >= 1 && second <= 14 && strchr(LOWER, at[1]) && strspn(at + 1, rest) >= second);
+}
+
+static bool value_ok(const char *value, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (value[i] < 0x20 || value[i] > 0x7e || value[i] == '=') {
+            return false;
+        }
+    }
+    return len <= 256;
+}
+
+/* Whether a member before `end` has the key as well. */
+static bool key_before(const char *text, const char *end, const char *key, size_t len)
+{
+    for (const char *p = text; p < end; p += strcspn(p, ",") + 1) {
+        p += strspn(p, " \t");
+        if (p + len < end && memcmp(p, key, len) == 0 && p[len] == '=') {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool aip_tracestate_ok(const char *text)
+{
+    int members = 0;
+    if (!text || strlen(text) > AIP_TRACESTATE_MAX) {
+        return false;
+    }
+    for (const char *p = text;; p++) {
+        p += strspn(p, " \t");
+        size_t len = strcspn(p, ","), used = len;
+        while (used && (p[used - 1] == ' ' || p[used - 1] == '\t')) {
+            used--;
+        }
+        const char *equals = used ? memchr(p, '=', used) : NULL;
+        size_t key = equals ? (size_t)(equals - p) : 0;
+        if (used && (!equals || !key_ok(p, key) || used == key + 1 ||
+                     !value_ok(equals + 1, used - key - 1) || key_before(text, p, p, key))) {
+            return false;
+        }
+        members += used > 0;
+        p += len;
+        if (!*p) {
+            return members >= 1 && members <= 32;
+        }
+    }
+}
+
+/* ---- ids ---- */
+
+static apr_uint64_t rotate(apr_uint64_t x, int k)
+{
+    return (x << k) | (x >> (64 - k));
+}
+
+/* https://prng.di.unimi.it/xoshiro256starstar.c */
+static apr_uint64_t next_random(void)
+{
+    static _Thread_local apr_uint64_t s[4];
+    if (!(s[0] | s[1] | s[2] | s[3])) {
+        (void)apr_generate_random_bytes((unsigned char *)s, sizeof s);
+    }
+    apr_uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotate(s[3], 45);
+    return result;
+}
+
+static apr_uint64_t random_not_zero(void)
+{
+    apr_uint64_t x = next_random();
+    return x ? x : 1;
+}
+
+static void write_hex(apr_uint64_t x, char *out)
+{
+    for (int i = AIP_SPAN_ID_HEX - 1; i >= 0; i--, x >>= 4) {
+        out[i] = (DIGITS "abcdef")[x & 15];
+    }
+}
+
+static apr_uint64_t read_hex(const char *text)
+{
+    apr_uint64_t x = 0;
+    for (int i = 0; i < AIP_SPAN_ID_HEX; i++) {
+        x = (x << 4) | digit(text[i]);
+    }
+    return x;
+}
+
+bool aip_trace_sampled(const char *trace_id, double ratio)
+{
+    apr_uint64_t x = read_hex(trace_id + AIP_SPAN_ID_HEX) >> 1;
+    return ratio >= 1 || (ratio > 0 && x < (apr_uint64_t)(ratio * 0x1p63));
+}
+
+void aip_trace_begin(aip_trace_context_t *context, const char *traceparent, double ratio)
+{
+    *context = (aip_trace_context_t){.sampled = false};
+    write_hex(random_not_zero(), context->span_id);
+    if (!aip_traceparent_parse(traceparent, context)) {
+        write_hex(random_not_zero(), context->trace_id);
+        write_hex(random_not_zero(), context->trace_id + AIP_SPAN_ID_HEX);
+        context->sampled = aip_trace_sampled(context->trace_id, ratio);
+    }
+}
+
+/* One to one (splitmix64), so that no two children have the same id. */
+void aip_trace_child(const aip_trace_context_t *context, unsigned n, char id[AIP_SPAN_ID_HEX + 1])
+{
+    apr_uint64_t x = read_hex(context->span_id) + (n + 1ull) * 0x9e3779b97f4a7c15ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    x ^= x >> 31;
+    write_hex(x ? x : 1, id);
+    id[AIP_SPAN_ID_HEX] = '\0';
+}
+
+void aip_traceparent_write(const aip_trace_context_t *context, const char *span_id,
+                           char text[AIP_TRACEPARENT_LEN + 1])
+{
+    memcpy(text, "00-", 3);
+    memcpy(text + 3, context->trace_id, AIP_TRACE_ID_HEX);
+    text[35] = '-';
+    memcpy(text + 36, span_id, AIP_SPAN_ID_HEX);
+    memcpy(text + 52, context->sampled ? "-01" : "-00", 4);
+}
