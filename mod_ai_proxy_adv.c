@@ -15,12 +15,14 @@
 
 #include <ap_mpm.h>
 #include <apr_file_io.h>
+#include <apr_optional_hooks.h>
 #include <apr_strings.h>
 #include <curl/curl.h>
 #include <http_core.h>
 #include <http_log.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <mod_status.h>
 #include <unistd.h>
 #include <unixd.h>
 
@@ -82,6 +84,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     rv = rv ? rv : aip_route_cache_open(pconf, s);
     rv = rv ? rv : aip_flights_create(pconf, s);
     rv = rv ? rv : aip_secrets_open(pconf, s);
+    rv = rv ? rv : aip_status_open();
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0003: cannot prepare the gateway");
         return HTTP_INTERNAL_SERVER_ERROR;
@@ -141,6 +144,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_handler(aip_hook_handler, NULL, mod_proxy, APR_HOOK_FIRST);
     ap_hook_handler(aip_metrics_handler, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(aip_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    APR_OPTIONAL_HOOK(ap, status_hook, aip_status_rows, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_log_transaction(aip_account_close, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(aip_statistics_write, NULL, NULL, APR_HOOK_MIDDLE);

@@ -48,6 +48,7 @@ my $h = start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\nStartServers 1\nAIStatis
     . 'LogFormat "' . join('|', (map {"%{$_}^AI"} @items), (map {"%{$_}e"} @env)) . '" all' . "\nCustomLog all_log all\n"
     . "LogFormat \"%{total_ms}^AI %{upstream_us}^AI %{overhead_us}^AI %{ttft_us}^AI %{tpot_us}^AI %{AI_TTFT_MS}e\" times\nCustomLog times_log times\n"
     . "CustomLog of_targets_log \"%U %{AI_TARGET}e\" env=AI_TARGET\n"
+    . "CustomLog expensive_log \"%{AI_MODEL}e\" \"expr=%{reqenv:AI_TOTAL_TOKENS} -gt 30\"\n"
     . "<Location /status>\nSetHandler server-status\n</Location>\n"
     . join '', map {"<Location /$_>\nAIProxy On\n$place{$_}</Location>\n"} sort keys %place);
 my $log = "$h->{dir}/statistics_log";
@@ -241,6 +242,8 @@ line_of('plain', chat('last'));
 my @of_targets = split /\n/, slurp("$h->{dir}/of_targets_log");
 is_deeply([grep { !/^\/\S* \w+$/s } grep { !/plain\// } @of_targets], [], 'CustomLog env=AI_TARGET: requests that reached a target, and no others');
 is($of_targets[-1], '/plain plain', 'such as the last one');
+line_of('plain', chat('x', model => "of-$_"), {usage => {prompt_tokens => $_ - 1, completion_tokens => 1}}) for 30, 31;
+is_deeply([grep {/^of-/} split /\n/, slurp("$h->{dir}/expensive_log")], ['of-31'], 'CustomLog expr=: by tokens');
 
 # ---- the schema ----
 like(statistics_faults($log), qr/\A[1-9]\d* lines\n\z/, 'every line is as the schema says');

@@ -165,7 +165,7 @@ is(by('drain'), 'one', 'resume: back in service');
 is(order({target => 'one', action => 'drain'})->{status}, 409, 'an ambiguous order');
 is(order({target => 'nobody', action => 'drain'})->{status}, 404, 'an unknown target');
 is(order($_)->{status}, 400, 'a bad order') for '{', '[]', {target => 'one'}, {target => 'one', action => 'explode'}, '{"target":1,"action":"drain"}', 'x' x 10_000;
-is(order('target=one&action=drain', 'Content-Type' => 'application/x-www-form-urlencoded')->{status}, 415, 'an order as a form');
+is(order('target=one&action=drain', 'Content-Type' => 'application/x-www-form-urlencoded')->{status}, 403, 'an order as a form without a token');
 my $c = client(port => port('SPARE_2'));
 $c->send_request('DELETE', '/status');
 $r = $c->answer;

@@ -150,13 +150,13 @@ is(post('/routing/full', '{"messages":[{"role":"user","r\u006fle":"x","content":
 
 # ---- what operators see ----
 my %told = (embeddings_model => 'text-embedding-3-small', vector_db => 'memory', degraded => JSON::PP::false, failure => undef, threshold => 0.5,
-    cache => 'miss', candidates => 2);
+    cache => 'miss', cached => JSON::PP::false, sticky => JSON::PP::false, candidates => 2);
 for my $case (
     ['match', 'axis:0 0.7', {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::false}],
     ['catchall', 'axis:0 0.2', {route => 'CATCHALL', nearest => 'axis:0 1', distance => 0.8, truncated => JSON::PP::false, candidates => 1}],
     ['match', 'axis:0 0.7 ' . 'x' x 99, {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::true}],
     ['empty', '', {route => 'CATCHALL', nearest => undef, distance => undef, truncated => JSON::PP::false, embeddings_model => undef, cache => 'off', candidates => 1}],
-    ['match', 'axis:0 0.7', {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::false, embeddings_model => undef, cache => 'hit'}],
+    ['match', 'axis:0 0.7', {route => 'axis:0 1', nearest => 'axis:0 1', distance => 0.3, truncated => JSON::PP::false, embeddings_model => undef, cache => 'hit', cached => JSON::PP::true}],
 ) {
     my ($reason, $text, $want) = @$case;
     my $lines = statistics();

@@ -90,7 +90,7 @@ my $dry = ask('/semantic/_route');
 is($dry->{status}, 200, 'a dry run');
 
 # what operators are shown
-for my $path (qw(/server-info /server-info?config /server-status /server-status?auto /ai-status /cgi)) {
+for my $path (qw(/server-info /server-info?config /server-status /server-status?auto /ai-status /ai-status?format=html /cgi)) {
     my $r = client(port => port('SPARE_1'), timeout => 30)->get($path);
     is($r->{status}, 200, "$path is shown");
     $written .= $r->{body};

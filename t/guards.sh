@@ -20,7 +20,7 @@ trap 'rm -rf "$tmp"' EXIT
 n=0
 failed=0
 
-core=(src/access src/balance src/chat src/embeddings src/metrics src/net src/provider src/route src/secret src/trace src/vectordb)
+core=(src/access src/balance src/chat src/embeddings src/history src/metrics src/net src/provider src/route src/secret src/trace src/vectordb)
 read -r -a lib_flags <<<"$(pkg-config --cflags apr-1 apr-util-1 libcurl jansson hiredis libpq openssl 2>"$tmp/pkg")"
 read -r -a httpd_flags <<<"$("$apxs" -q EXTRA_CPPFLAGS 2>/dev/null) -I$("$apxs" -q INCLUDEDIR 2>/dev/null)"
 compile=("$cc" -std=gnu11 -Iinclude "${lib_flags[@]}")

@@ -62,7 +62,6 @@ typedef struct aip_targets_t {
     volatile apr_uint32_t
         *store; /**< shared by all children: state of the vector store that was last logged */
     aip_gateway_metrics_t *metrics; /**< shared, outlives graceful restarts */
-    aip_route_counts_t *counts;     /**< part of them */
     aip_gateway_history_t *history; /**< shared, outlives graceful restarts */
     const char *pool; /**< label of metrics and logs: path, made unique within `server` */
 } aip_targets_t;

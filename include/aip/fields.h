@@ -311,17 +311,17 @@ X(STR, acls_group_file, "AIAclsGroupFile", "-", NULL, 0, 0, NULL, 0, \
   "File of groups in the format of AuthGroupFile, relative to ServerRoot; followed without a restart. none: no file.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
   "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \
+X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, NULL, 0, \
+  "Bytes of a request or an answer that AILoggingLogPayloads logs at most, each; 0: up to 8 MiB.") \
+X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \
+  "PATTERN [REPLACEMENT]: what the regular expression matches in logged payloads is replaced, by [REDACTED] without another word. May be repeated.") \
+AIP_TRACES_FIELDS(X) \
 X(STR, cost_currency, "AICostCurrency", "-", "USD", 0, 0, NULL, 0, \
   "Currency of AIModelOptionsInputCost and AIModelOptionsOutputCost, a label of metrics: three capital letters (ISO 4217).") \
 X(FLAG, metrics_kong_names, "AIMetricsKongNames", "-", "Off", 0, 0, NULL, AIP_F_SERVER, \
   "On: ai-metrics also shows kong_ai_llm_* and kong_ai_cache_*, as Kong's Prometheus plugin does.") \
 X(ENUM, telemetry_semconv, "AITelemetrySemconv", "-", "v1.41", 0, 0, "v1.41|latest", AIP_F_SERVER, \
   "Names of metrics and traces: OpenTelemetry's semantic conventions 1.41, or those of its GenAI repository, which still change.") \
-X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, NULL, 0, \
-  "Bytes of a request or an answer that AILoggingLogPayloads logs at most, each; 0: up to 8 MiB.") \
-X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \
-  "PATTERN [REPLACEMENT]: what the regular expression matches in logged payloads is replaced, by [REDACTED] without another word. May be repeated.") \
-AIP_TRACES_FIELDS(X) \
 X(STR, egress_proxy, "AIEgressProxy", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "HTTP proxy, http://host:port, that is asked to CONNECT for all that leaves the server: targets, embeddings, vaults.") \
 X(STR, egress_proxy_auth, "AIEgressProxyAuth", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \

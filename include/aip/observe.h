@@ -3,7 +3,7 @@
 #define AIP_OBSERVE_H
 /* Glue: what operators see of a request. */
 
-#include "aip/request.h"
+#include "aip/account.h"
 
 /** pre_config: lets the directive Mutex know of the locks of logs that are no files. */
 int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
@@ -24,17 +24,26 @@ const char *aip_redact_compile(cmd_parms *cmd, const apr_array_header_t *pattern
                                const char *replacement);
 
 /** The environment of a finished request: AI_TARGET and its kin, for LogFormat and CustomLog. */
-struct aip_account_t;
-void aip_environment_set(const aip_request_t *req, const struct aip_account_t *account);
+void aip_environment_set(const aip_request_t *req, const aip_account_t *account);
 
 /** Lines that no program took in time, of all children; outlives graceful restarts. */
 apr_uint64_t aip_statistics_dropped(void);
 
-/** SetHandler ai-status: the state of all targets as JSON; POST drains and resumes them. */
-int aip_status_handler(request_rec *r);
-
 /** SetHandler ai-metrics: the books of all targets as Prometheus or OpenMetrics text. */
 int aip_metrics_handler(request_rec *r);
+
+/** Notes a finished request in the books of the status page. */
+void aip_history_note(const aip_request_t *req, const aip_account_t *account);
+
+/** SetHandler ai-status: the state of all gateways as a page or as JSON; POST drains and resumes
+ * targets, and shows where a prompt would go. */
+int aip_status_handler(request_rec *r);
+
+/** post_config: makes the key of the page's forms, which outlives graceful restarts. */
+apr_status_t aip_status_open(void);
+
+/** Optional hook of mod_status: a row for each target. */
+int aip_status_rows(request_rec *r, int flags);
 
 /** The reason of a decision with what is worth knowing of it: "match", "match,cached",
  * "sticky,store_error" ... */
@@ -54,6 +63,10 @@ const double *aip_explain_threshold(const aip_request_t *req, const aip_target_t
 
 /** X-LLM-Route-Scores, when AIExplain asks for it. */
 void aip_explain_headers(const aip_request_t *req);
+
+/** All that is known of a dry run. @param err  why there are no candidates; status 0: there are
+ * New reference. */
+struct json_t *aip_explain_document(const aip_request_t *req, const aip_error_t *err);
 
 /** The answer to a dry run. @param err  why there are no candidates; status 0: there are
  * @return OK */

@@ -116,6 +116,12 @@ typedef struct aip_request_t {
 /** The context of a request that this module handles, or NULL. */
 aip_request_t *aip_request_get(const request_rec *r);
 
+/** A dry run inside the server, for a chat that came by another way than a request to the gateway.
+ * @param r  whose request_config is the gateway's to fill; its headers and user are what guards and
+ * expressions see @param conf  of a checked gateway @return with ->error.status 0 if there are
+ * candidates */
+aip_request_t *aip_request_dry_run(request_rec *r, const aip_dir_conf_t *conf, aip_span_t body);
+
 /** Hooks. */
 int aip_hook_translate_name(request_rec *r);
 int aip_hook_map_to_storage(request_rec *r);
@@ -148,6 +154,9 @@ void aip_session_remember(aip_request_t *req);
 /** Fills req->candidates, by the algorithm and by health. Errors: all targets are cooling down or
  * drained. */
 apr_status_t aip_balance_stage(aip_request_t *req, aip_error_t *err);
+
+/** The router of a configuration in this child; NULL: there is none, or it could not be started. */
+aip_router_t *aip_router_running(const aip_dir_conf_t *conf);
 
 /** child_init: starts the routers of all checked gateways. */
 void aip_routers_init(apr_pool_t *pchild, server_rec *s);

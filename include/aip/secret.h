@@ -104,6 +104,18 @@ const char *aip_secrets_missing(const aip_secrets_t *store, apr_pool_t *pool);
 /** The same for the references of one text. */
 const char *aip_secret_missing(const char *text, apr_pool_t *pool);
 
+/** What may be shown of a secret: never a value. */
+typedef struct aip_secret_look_t {
+    const char *shown;  /**< the reference as written, or what a login or an identity is called */
+    const char *state;  /**< "fresh"; "stale": an old value is used, since none can be fetched;
+                           "missing": there is none */
+    apr_time_t checked; /**< when it was last asked for, 0: never */
+    apr_time_t due;     /**< when it will be asked for, 0: never again */
+    apr_uint32_t failures; /**< in a row */
+} aip_secret_look_t;
+
+void aip_secrets_look(const aip_secrets_t *store, int i, apr_time_t now, aip_secret_look_t *look);
+
 /** The source of a slot. */
 const aip_source_t *aip_secrets_source(const aip_secrets_t *store, int slot);
 

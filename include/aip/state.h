@@ -23,14 +23,14 @@ void aip_states_child_status(server_rec *s, pid_t pid, ap_generation_t generatio
 
 #define AIP_SHARED_REDISES 8
 
-/** What all children and their threads agree upon; in shared memory that outlives graceful
- * restarts. */
+/** What the threads of AIBalancerShared agree upon, and what belongs to no gateway; in shared
+ * memory that outlives graceful restarts. */
 typedef struct aip_shared_words_t {
     _Atomic(apr_int64_t) exchange_due; /**< microseconds; who moves it on does the exchange */
     _Atomic(apr_uint32_t) redis_state[AIP_SHARED_REDISES]; /**< last logged: 1 up, 2 away */
-    _Atomic(apr_uint64_t) statistics_dropped;              /**< lines of AIStatisticsLog */
+    aip_count_t secret_fetches[AIP_FETCHED_N];             /**< how they ended, aip_fetched_e */
+    aip_count_t statistics_dropped;                        /**< lines of AIStatisticsLog */
     aip_traces_counts_t traces;
-    aip_count_t secret_fetches[AIP_FETCHED_N]; /**< how they ended, aip_fetched_e */
 } aip_shared_words_t;
 
 /** NULL before aip_states_create(). */

@@ -17,9 +17,9 @@ X(STR, traces_service_name, "AITracesServiceName", "-", "mod_ai_proxy_adv", 0, 0
   "What the server is called in traces (service.name).") \
 X(NUM, traces_sampling_ratio, "AITracesSamplingRatio", "-", "1", 0, 1, NULL, AIP_F_SERVER, \
   "Share of the traces that begin here whose spans are exported. Of a trace that a client has begun, its own flag decides.") \
-X(INT, traces_queue_size, "AITracesQueueSize", "-", "2048", 1, 1000000, NULL, AIP_F_SERVER, \
+X(INT, traces_queue_size, "AITracesQueueSize", "-", "2048", 1, 1048576, NULL, AIP_F_SERVER, \
   "Requests of a child whose spans may wait for export; beyond that the spans of a request are dropped and counted.") \
-X(INT, traces_flush_interval, "AITracesFlushInterval", "-", "5000", 1, 3600000, NULL, AIP_F_SERVER, \
+X(INT, traces_flush_interval, "AITracesFlushInterval", "-", "5000", 1, AIP_MS_MAX, NULL, AIP_F_SERVER, \
   "Milliseconds between two exports; a queue that is half full does not wait.") \
 X(INT, traces_timeout, "AITracesTimeout", "-", "10000", 1, AIP_MS_MAX, NULL, AIP_F_SERVER, \
   "Milliseconds for one export.")

@@ -4,7 +4,6 @@
 /* Names of OpenTelemetry's GenAI conventions that are not the same in all of their versions, and
  * those of providers and databases. Pure. */
 
-#include "aip/aip.h"
 #include "aip/words.h"
 
 typedef enum aip_trace_name_e {
@@ -12,6 +11,8 @@ typedef enum aip_trace_name_e {
     AIP_TRACE_NAMES
 } aip_trace_name_e;
 
+/** AITelemetrySemconv: https://github.com/open-telemetry/semantic-conventions, v1.41, and what
+ * became of them in semantic-conventions-genai. */
 const char *aip_trace_name(aip_trace_name_e name, aip_semconv_e version);
 
 /** gen_ai.provider.name for a word of AIModelProvider or AIEmbeddingsModelProvider; words that

@@ -28,6 +28,9 @@ aip_watched_t *aip_watched_open(const char *path, aip_watched_parse_fn *parse, a
 /** Whether everybody on the machine may read the file, as of the last time it was read. */
 bool aip_watched_is_public(const aip_watched_t *watched);
 
+/** When this process read what it holds now. Between aip_watched_acquire() and _release(). */
+apr_time_t aip_watched_loaded(const aip_watched_t *watched);
+
 /**
  * The contents; valid until aip_watched_release(), which must follow soon. Thread-safe; no thread
  * ever waits for another one: while one reads a new file the others get the old contents.

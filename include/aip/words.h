@@ -30,9 +30,7 @@ typedef enum aip_vault_auth_e {
     AIP_VAULT_AUTH_KUBERNETES,
     AIP_VAULT_AUTH_CERT
 } aip_vault_auth_e;
-/* https://github.com/open-telemetry/semantic-conventions, v1.41, and what became of them in
- * semantic-conventions-genai. */
-typedef enum aip_semconv_e { AIP_SEMCONV_1_41, AIP_SEMCONV_LATEST } aip_semconv_e;
+typedef enum aip_semconv_e { AIP_SEMCONV_V1_41, AIP_SEMCONV_LATEST } aip_semconv_e;
 typedef enum aip_shared_e { AIP_SHARED_OFF, AIP_SHARED_REDIS } aip_shared_e;
 typedef enum aip_param_location_e { AIP_PARAM_QUERY, AIP_PARAM_BODY } aip_param_location_e;
 typedef enum aip_embedder_e {

@@ -8,7 +8,7 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
-# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR
+# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_BROWSER_DIR (npm ci), AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR
 # (virtual environments) are handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (1200) is
 # ended.
 set -eu
@@ -52,6 +52,7 @@ finish() {
     if [ -n "${AIP_LOGDIR:-}" ]; then
         mkdir -p "$AIP_LOGDIR/server-$mpm"
         cp "$work"/t/logs/*_log "$AIP_LOGDIR/server-$mpm/" 2>/dev/null || :
+        cp "$work"/t/state/shots/*.png "$AIP_LOGDIR/server-$mpm/" 2>/dev/null || :
     fi
     rm -rf "$work"
 }
@@ -98,6 +99,11 @@ if [ -n "${AIP_OTLP_DIR:-}" ]; then
     otlp_dir=$(echo "$AIP_OTLP_DIR"/lib/python3*/site-packages)
 fi
 
+browser_dir=
+if [ -n "${AIP_BROWSER_DIR:-}" ]; then
+    browser_dir=$AIP_BROWSER_DIR
+fi
+
 as_user=
 if [ "$(id -u)" = 0 ]; then
     chown -R "$user:" "$work"
@@ -122,6 +128,13 @@ if [ -n "$otlp_dir" ] && ! $as_user test -r "$otlp_dir/google/protobuf/__init__.
     otlp_dir=$work/otlp
 fi
 
+# shellcheck disable=SC2086
+if [ -n "$browser_dir" ] && ! $as_user test -r "$browser_dir/node_modules/axe-core/axe.min.js"; then
+    cp -r "$browser_dir" "$work/browser"
+    chmod -R a+rX "$work/browser"
+    browser_dir=$work/browser
+fi
+
 # Apache::Test takes whatever it finds.
 if [ $# = 0 ]; then
     grep -lZ '^# build: ' "$work"/t/*.t | xargs -0r rm
@@ -140,7 +153,7 @@ status=0
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_AIPCTL="$work/bin/aipctl" AIP_APXS="$apxs" AIP_MPM="$mpm" \
     AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_VAULT_DIR="$vault_dir" \
-    AIP_AWS_DIR="$aws_dir" \
+    AIP_AWS_DIR="$aws_dir" AIP_BROWSER_DIR="$browser_dir" CHROMIUM="${CHROMIUM:-$(command -v chromium || :)}" \
     AIP_OTLP_DIR="$otlp_dir" \
     AIP_PGSQL_DIR="$pgsql_dir" \
     AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \

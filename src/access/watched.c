@@ -20,6 +20,7 @@ typedef struct generation_t {
     apr_pool_t *pool;
     const void *contents;
     bool public;
+    apr_time_t at;
     struct generation_t *next; /* retired before it */
 } generation_t;
 
@@ -144,7 +145,8 @@ static generation_t *load(aip_watched_t *w, stamp_t *stamp, apr_pool_t *pool, co
         return NULL;
     }
     apr_pool_destroy(text_pool);
-    *made = (generation_t){.pool = own, .contents = contents, .public = public};
+    *made =
+        (generation_t){.pool = own, .contents = contents, .public = public, .at = apr_time_now()};
     return made;
 }
 
@@ -204,6 +206,11 @@ aip_watched_t *aip_watched_open(const char *path, aip_watched_parse_fn *parse, a
 bool aip_watched_is_public(const aip_watched_t *watched)
 {
     return atomic_load(&watched->current)->public;
+}
+
+apr_time_t aip_watched_loaded(const aip_watched_t *watched)
+{
+    return atomic_load(&watched->current)->at;
 }
 
 /* By the one thread that is busy. */

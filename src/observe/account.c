@@ -96,6 +96,7 @@ int aip_account_close(request_rec *r)
     price(req, account);
     req->account = account;
     aip_metrics_count(req, account);
+    aip_history_note(req, account);
     tell(req, account);
     aip_environment_set(req, account);
     aip_trace_finish(req, account);

@@ -201,8 +201,8 @@ static json_t *candidates(const aip_request_t *req)
     for (int i = 0; i < req->candidates.n; i++) {
         const aip_target_t *t = req->conf->targets->list[req->candidates.targets[i]];
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:I}", "target", t->name, "provider",
-                            t->provider_name, "model", text(t->f.model_name), "route",
+            list, json_pack("{s:o, s:s, s:o, s:o, s:o, s:s, s:I}", "target", text(t->name),
+                            "provider", t->provider_name, "model", text(t->f.model_name), "route",
                             text(t->f.description), "distance", distance_of(req, route_of(req, t)),
                             "health", aip_availability_name(aip_health_look(t->state, &rules, now)),
                             "in_flight", (json_int_t)atomic_load(&t->state->in_flight)));
@@ -227,7 +227,7 @@ static json_t *left_out(const aip_request_t *req)
                                                                     : "not_eligible";
         if (!in) {
             json_array_append_new(
-                list, json_pack("{s:s, s:s}", "target", targets->list[i]->name, "why", why));
+                list, json_pack("{s:o, s:s}", "target", text(targets->list[i]->name), "why", why));
         }
     }
     return list;
@@ -254,7 +254,7 @@ static json_t *decision(const aip_request_t *req)
     return d;
 }
 
-static json_t *document(const aip_request_t *req, const aip_error_t *err)
+json_t *aip_explain_document(const aip_request_t *req, const aip_error_t *err)
 {
     const aip_location_fields_t *f = &req->conf->f;
     int session = req->route.session.target;
@@ -284,7 +284,7 @@ int aip_explain_dry_run(const aip_request_t *req, const aip_error_t *err)
     request_rec *r = req->r;
     sigset_t before;
     aip_signals_block(&before);
-    json_t *all = document(req, err);
+    json_t *all = aip_explain_document(req, err);
     char *dumped = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(9));
     const char *body = dumped ? apr_pstrcat(r->pool, dumped, "\n", NULL) : NULL;
     free(dumped);

@@ -5,7 +5,7 @@
  * https://github.com/open-telemetry/semantic-conventions-genai (latest) */
 #include "metrics_private.h"
 
-enum { V1_41 = 1 << AIP_SEMCONV_1_41, LATEST = 1 << AIP_SEMCONV_LATEST, BOTH = V1_41 | LATEST };
+enum { V1_41 = 1 << AIP_SEMCONV_V1_41, LATEST = 1 << AIP_SEMCONV_LATEST, BOTH = V1_41 | LATEST };
 
 #define INPUT offsetof(aip_series_t, input)
 #define OUTPUT offsetof(aip_series_t, output)

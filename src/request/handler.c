@@ -115,6 +115,22 @@ static aip_request_t *create(request_rec *r, const aip_dir_conf_t *conf)
     return req;
 }
 
+aip_request_t *aip_request_dry_run(request_rec *r, const aip_dir_conf_t *conf, aip_span_t body)
+{
+    aip_request_t *req = create(r, conf);
+    aip_error_t *err = &req->error;
+    req->dry = true;
+    req->start = apr_time_now();
+    req->body = body;
+    if (conf->f.timeout_total) {
+        req->deadline = req->start + apr_time_from_msec(conf->f.timeout_total);
+    }
+    if (parse_chat(req, err) && aip_route_stage(req, err) == APR_SUCCESS) {
+        (void)aip_balance_stage(req, err);
+    }
+    return req;
+}
+
 static int answer(aip_request_t *req)
 {
     aip_error_t *err = &req->error;

@@ -32,7 +32,7 @@ static void log_decision(const aip_request_t *req)
 static void count(const aip_request_t *req)
 {
     static const char *const failures[AIP_ROUTE_N_FAILURES] = {AIP_ROUTE_FAILURES};
-    aip_route_counts_t *counts = req->conf->targets->counts;
+    aip_route_counts_t *counts = &req->conf->targets->metrics->routing;
     int cause = 0;
     if (req->dry) {
         return;

@@ -222,6 +222,14 @@ const aip_router_entry_t *aip_router_of(const aip_request_t *req)
     return &entry->public;
 }
 
+aip_router_t *aip_router_running(const aip_dir_conf_t *conf)
+{
+    router_key_t key;
+    make_key(&key, conf);
+    const entry_t *entry = find_router(&key);
+    return entry ? entry->public.router : NULL;
+}
+
 void aip_routers_init(apr_pool_t *pchild, server_rec *s)
 {
     memset(&routers, 0, sizeof routers);

@@ -205,6 +205,23 @@ const char *aip_secret_text(const char *text, apr_pool_t *pool, aip_error_t *err
     return value ? value : unavailable(pool, err);
 }
 
+void aip_secrets_look(const aip_secrets_t *store, int i, apr_time_t now, aip_secret_look_t *look)
+{
+    aip_secret_slot_t *slot = store->slots ? store->slots[i] : NULL;
+    *look = (aip_secret_look_t){.shown = aip_store_source(store, i)->shown, .state = "missing"};
+    if (!slot) {
+        return;
+    }
+    apr_uint32_t state = atomic_load(&slot->state);
+    apr_time_t due = atomic_load(&slot->due);
+    if (atomic_load(&slot->turn) && atomic_load(&slot->usable) > now) {
+        look->state = state == AIP_SLOT_BAD || state == AIP_SLOT_GONE ? "stale" : "fresh";
+    }
+    look->checked = atomic_load(&slot->checked);
+    look->due = due == APR_INT64_MAX ? 0 : due;
+    look->failures = atomic_load(&slot->failures);
+}
+
 /* ---- what peers refuse ---- */
 
 bool aip_secret_refused(const char *text, const char *value, apr_pool_t *pool)

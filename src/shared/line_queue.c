@@ -15,21 +15,25 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
-#define RING ((apr_size_t)32 << 20)     /* address space; one line may fill it */
-#define THREADED ((apr_size_t)4 << 20)  /* lines that wait, of a child with threads */
-#define PREFORKED ((apr_size_t)1 << 20) /* and of one of many */
-#define KEEP ((apr_size_t)1 << 20)      /* memory that an empty ring holds on to */
+#define MIB ((apr_size_t)1 << 20)
+#define KEEP MIB /* memory that an empty ring holds on to */
 #define FLUSH apr_time_from_sec(3)
 #define NAP_MAX apr_time_from_msec(32)
 #define PIPE_POLL 100 /* milliseconds */
 #define TELL_EVERY 60
+
+/* Of a child with threads, and of one of many. */
+static const struct {
+    apr_size_t ring; /* address space; one line may fill it */
+    apr_size_t most; /* of lines that wait */
+} threaded = {32 * MIB, 4 * MIB}, preforked = {8 * MIB, MIB};
 
 struct aip_line_queue_t {
     aip_line_sink_t sink;
     aip_background_t *background;
     pthread_mutex_t lock; /* of all below */
     char *ring;
-    apr_size_t most;
+    apr_size_t size, most;
     apr_uint64_t head, tail; /* bytes put in and taken out since the ring was last empty */
     apr_uint64_t high;
     apr_time_t deadline; /* the thread's own: when it gives up; 0: not asked to end */
@@ -43,7 +47,8 @@ typedef struct record_t {
 
 static void copy_in(aip_line_queue_t *queue, const void *data, apr_size_t len)
 {
-    apr_size_t at = queue->head % RING, first = RING - at < len ? RING - at : len;
+    apr_size_t at = queue->head % queue->size,
+               first = queue->size - at < len ? queue->size - at : len;
     memcpy(queue->ring + at, data, first);
     memcpy(queue->ring, (const char *)data + first, len - first);
     queue->head += len;
@@ -75,7 +80,8 @@ bool aip_line_queue_add(aip_line_queue_t *queue, aip_span_t line)
     apr_size_t need = line.len + sizeof len;
     pthread_mutex_lock(&queue->lock);
     apr_size_t used = (apr_size_t)(queue->head - queue->tail);
-    bool taken = line.len < RING && need <= RING - used && (!used || used + need <= queue->most);
+    bool taken = line.len < queue->size && need <= queue->size - used &&
+                 (!used || used + need <= queue->most);
     if (taken) {
         copy_in(queue, &len, sizeof len);
         copy_in(queue, line.data, line.len);
@@ -85,7 +91,8 @@ bool aip_line_queue_add(aip_line_queue_t *queue, aip_span_t line)
         aip_background_wake(queue->background);
     } else if (!taken) {
         drop(queue, 1,
-             line.len < RING ? "the program does not read fast enough" : "a line is too long");
+             line.len < queue->size ? "the program does not read fast enough"
+                                    : "a line is too long");
     }
     return taken;
 }
@@ -101,10 +108,10 @@ static bool peek(aip_line_queue_t *queue, record_t *record)
         return false;
     }
     for (apr_size_t i = 0; i < sizeof record->len; i++) {
-        ((char *)&record->len)[i] = queue->ring[(tail + i) % RING];
+        ((char *)&record->len)[i] = queue->ring[(tail + i) % queue->size];
     }
-    apr_size_t at = (tail + sizeof record->len) % RING;
-    apr_size_t first = RING - at < record->len ? RING - at : record->len;
+    apr_size_t at = (tail + sizeof record->len) % queue->size;
+    apr_size_t first = queue->size - at < record->len ? queue->size - at : record->len;
     record->part[0] = (struct iovec){queue->ring + at, first};
     record->part[1] = (struct iovec){queue->ring, record->len - first};
     return true;
@@ -116,7 +123,7 @@ static void remove_first(aip_line_queue_t *queue, const record_t *record)
     queue->tail += sizeof record->len + record->len;
     if (queue->tail == queue->head) {
         if (queue->high > KEEP) {
-            madvise(queue->ring + KEEP, RING - KEEP, MADV_DONTNEED);
+            madvise(queue->ring + KEEP, queue->size - KEEP, MADV_DONTNEED);
         }
         queue->tail = queue->head = queue->high = 0;
     }
@@ -250,13 +257,14 @@ static void run(aip_background_t *background, void *baton)
 apr_status_t aip_line_queue_start(aip_line_queue_t **queue_, const aip_line_sink_t *sink,
                                   apr_pool_t *pool)
 {
-    int threaded = 0;
+    int threads = 0;
     aip_line_queue_t *queue = apr_pcalloc(pool, sizeof *queue);
     queue->sink = *sink;
     pthread_mutex_init(&queue->lock, NULL);
-    ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded);
-    queue->most = threaded ? THREADED : PREFORKED;
-    queue->ring = mmap(NULL, RING, PROT_READ | PROT_WRITE,
+    ap_mpm_query(AP_MPMQ_IS_THREADED, &threads);
+    queue->size = threads ? threaded.ring : preforked.ring;
+    queue->most = threads ? threaded.most : preforked.most;
+    queue->ring = mmap(NULL, queue->size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (queue->ring == MAP_FAILED) {
         return APR_FROM_OS_ERROR(errno);

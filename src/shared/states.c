@@ -275,7 +275,6 @@ static apr_status_t assign_list(aip_targets_t *targets, apr_pool_t *pconf)
         return APR_ENOMEM;
     }
     targets->metrics = &books->metrics;
-    targets->counts = &books->metrics.routing;
     targets->history = &books->history;
     for (int i = 0; rv == APR_SUCCESS && i < targets->n; i++) {
         targets->list[i]->shared_id = shared_id(targets->list[i], targets->path, pconf);

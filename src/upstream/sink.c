@@ -438,7 +438,7 @@ static void note_body(aip_sink_state_t *state)
     }
     state->text_bytes = state->told_at = answer.text_bytes;
     state->brought = answer.has_choices;
-    state->error_event = answer.has_error; /* an error with status 200 */
+    state->error_body = answer.has_error;
     note_tier(answered, &answer, state->req->r->pool);
     note_finish(state->req, &answer);
     if (answer.model.data) {
@@ -450,7 +450,7 @@ static void note_body(aip_sink_state_t *state)
 static bool has_used(const aip_sink_state_t *state)
 {
     return state->observe && state->response && ap_is_HTTP_SUCCESS(state->response->status) &&
-           (state->brought || !state->error_event);
+           (state->brought || !(state->error_event || state->error_body));
 }
 
 void aip_sink_note(aip_sink_state_t *state)

@@ -31,6 +31,7 @@ typedef struct aip_sink_state_t {
     bool withheld, committed, sse, failed; /**< failed: the client is gone */
     bool judged;      /**< a stream has brought content, its end, or an error */
     bool error_event; /**< a stream brought an error */
+    bool error_body;  /**< another answer that was read is one, whatever its status */
     bool strip_usage, observe, payloads;
     aip_mask_t *mask; /**< secrets that must not come back to the client; NULL: none */
     aip_sse_t *events;

@@ -33,6 +33,7 @@ int main(void)
         health_shared_suite,
         metrics_suite,
         metrics_text_suite,
+        history_suite,
         retry_after_suite,
         provider_suite,
         mask_suite,

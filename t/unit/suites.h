@@ -26,6 +26,7 @@ Suite *health_suite(void);
 Suite *metrics_suite(void);
 Suite *metrics_text_suite(void);
 Suite *health_shared_suite(void);
+Suite *history_suite(void);
 Suite *http1_course_suite(void);
 Suite *http1_suite(void);
 Suite *identity_suite(void);

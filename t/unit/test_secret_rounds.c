@@ -108,6 +108,32 @@ START_TEST(a_restart_waits_for_what_is_missing_only)
 }
 END_TEST
 
+/* What the status page tells. */
+START_TEST(what_may_be_shown)
+{
+    aip_secret_look_t look;
+    apr_time_t now = apr_time_now();
+    open_many("a", "b", "c");
+    aip_secrets_look(store, 0, now, &look);
+    ck_assert_str_eq(look.shown, "one of many");
+    ck_assert_str_eq(look.state, "missing");
+    ck_assert(look.checked == 0);
+    (void)next_round();
+    now = apr_time_now();
+    aip_secrets_look(store, 0, now, &look);
+    ck_assert_str_eq(look.state, "fresh");
+    ck_assert(look.checked > 0 && look.checked <= now && look.due > now && look.failures == 0);
+    outcomes[0] = AIP_FETCHED_AWAY;
+    atomic_store(&slots[0]->usable, now + apr_time_from_sec(9)); /* AIVaultResurrectTtl */
+    (void)next_round();
+    aip_secrets_look(store, 0, apr_time_now(), &look);
+    ck_assert_str_eq(look.state, "stale");
+    ck_assert_uint_eq(look.failures, 1);
+    aip_secrets_look(store, 0, now + apr_time_from_sec(10), &look);
+    ck_assert_str_eq(look.state, "missing");
+}
+END_TEST
+
 Suite *secret_rounds_suite(void)
 {
     Suite *suite = suite_create("secret_rounds");
@@ -116,6 +142,7 @@ Suite *secret_rounds_suite(void)
     tcase_add_test(tcase, what_is_on_this_machine_comes_first_and_what_failed_last);
     tcase_add_test(tcase, one_failing_origin_in_a_round);
     tcase_add_test(tcase, a_restart_waits_for_what_is_missing_only);
+    tcase_add_test(tcase, what_may_be_shown);
     suite_add_tcase(suite, tcase);
     return suite;
 }

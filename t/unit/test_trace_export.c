@@ -159,7 +159,7 @@ START_TEST(names)
     ck_assert_str_eq(aip_trace_database("pgvector"), "postgresql");
     ck_assert_str_eq(aip_trace_database("redis"), "redis");
     ck_assert_ptr_null(aip_trace_database("memory"));
-    ck_assert_str_eq(aip_trace_name(AIP_TRACE_NAME_CACHE_WRITE, AIP_SEMCONV_1_41),
+    ck_assert_str_eq(aip_trace_name(AIP_TRACE_NAME_CACHE_WRITE, AIP_SEMCONV_V1_41),
                      "gen_ai.usage.cache_creation.input_tokens");
     ck_assert_str_eq(aip_trace_name(AIP_TRACE_NAME_CACHE_WRITE, AIP_SEMCONV_LATEST),
                      "gen_ai.usage.cache_write.input_tokens");
