@@ -3,9 +3,11 @@
  * Who may read is the location's authorization and its AIAcls* rules, as with ai-status. The books
  * are read while requests write them; nobody waits for anybody. */
 #include "metrics_private.h"
+#include "status.h"
 
 #include "aip/access.h"
 #include "aip/observe.h"
+#include "aip/trace_names.h"
 
 #include <apr_strings.h>
 #include <http_core.h>
@@ -17,49 +19,14 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 #define BYTES_FOR_TARGET 24576 /* that begin with; the text grows */
 
-/* The fields that hold for a list of targets: those of its gateway, or of the section it stands in.
- */
-static const aip_location_fields_t *fields_of(const aip_targets_t *targets,
-                                              const aip_location_fields_t *otherwise)
-{
-    for (int i = 0; i < aip_registry->gateways->nelts; i++) {
-        const aip_gateway_t *gateway = &APR_ARRAY_IDX(aip_registry->gateways, i, aip_gateway_t);
-        if (gateway->conf->targets == targets) {
-            return &gateway->conf->f;
-        }
-    }
-    for (int i = 0; i < aip_registry->sections->nelts; i++) {
-        const aip_section_t *section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
-        if (section->dir->targets == targets) {
-            return &section->dir->f;
-        }
-    }
-    return otherwise;
-}
-
-/* The word of OpenTelemetry's gen_ai.provider.name; ours where it has none. */
-static const char *provider_name(const aip_target_t *target)
-{
-    static const char *const names[][2] = {{"azure", "azure.ai.openai"},
-                                           {"bedrock", "aws.bedrock"},
-                                           {"gemini", "gcp.gemini"},
-                                           {"mistral", "mistral_ai"},
-                                           {"xai", "x_ai"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(names[i][0], target->provider_name) == 0) {
-            return names[i][1];
-        }
-    }
-    return target->provider_name;
-}
-
 /* A templated URL leads to many servers, which are not told apart. */
 static const char *of_target(const char *labels, const aip_target_t *target, apr_pool_t *pool)
 {
     const aip_url_t *url = &target->endpoint->url;
     bool known = !url->template;
     labels = aip_label(labels, "gen_ai_operation_name", "chat", pool);
-    labels = aip_label(labels, "gen_ai_provider_name", provider_name(target), pool);
+    labels =
+        aip_label(labels, "gen_ai_provider_name", aip_trace_provider(target->provider_name), pool);
     labels = aip_label(labels, "server_address", known ? url->host : "", pool);
     return aip_label(labels, "server_port", known ? apr_itoa(pool, url->port) : "", pool);
 }
@@ -101,7 +68,8 @@ static void view_all(aip_scrape_t *s)
     for (int i = 0; i < s->n_pools; i++) {
         aip_pool_view_t *pool = &s->pools[i];
         pool->targets = APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *);
-        pool->fields = fields_of(pool->targets, s->f);
+        const aip_location_fields_t *fields = aip_status_fields(pool->targets);
+        pool->fields = fields ? fields : s->f;
         pool->semantic = pool->fields->balancer_algorithm == AIP_ALGORITHM_SEMANTIC;
         pool->labels = aip_label(aip_label("", "server", pool->targets->server, s->apr), "pool",
                                  pool->targets->pool, s->apr);
