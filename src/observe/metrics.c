@@ -7,6 +7,7 @@
 
 #include "aip/access.h"
 #include "aip/observe.h"
+#include "aip/signals.h"
 #include "aip/trace_names.h"
 
 #include <apr_strings.h>
@@ -100,6 +101,8 @@ static int send_text(request_rec *r, aip_text_t *text)
 static int show(request_rec *r)
 {
     aip_scrape_t s = {.apr = r->pool, .f = &aip_dir_conf(r)->f};
+    sigset_t before;
+    aip_signals_block(&before);
     s.out.openmetrics = aip_accepts_openmetrics(apr_table_get(r->headers_in, "Accept"));
     ap_set_content_type(r, s.out.openmetrics ? AIP_TYPE_OPENMETRICS : AIP_TYPE_TEXT_0_0_4);
     apr_table_mergen(r->headers_out, "Vary", "Accept");
@@ -113,6 +116,7 @@ static int show(request_rec *r)
         aip_metrics_kong(&s);
     }
     aip_exposition_end(&s.out);
+    aip_signals_restore(&before);
     return send_text(r, &s.out.text);
 }
 

@@ -3,9 +3,7 @@
 #include "metrics_private.h"
 
 #include "aip/observe.h"
-
-/* Lines of the statistics log that had to be dropped; NULL: this build drops none. */
-extern apr_uint64_t aip_statistics_dropped(void) __attribute__((weak));
+#include "aip/traces.h"
 
 static const aip_family_t embedding = {"aiproxy_embedding_duration_seconds", AIP_METRIC_HISTOGRAM,
                                        "seconds", "Time until the vector of a prompt was there."};
@@ -24,6 +22,8 @@ static const aip_family_t secrets = {"aiproxy_secret_refresh", AIP_METRIC_COUNTE
                                      "Fetches of secrets by their result."};
 static const aip_family_t dropped = {"aiproxy_log_lines_dropped", AIP_METRIC_COUNTER, NULL,
                                      "Lines of the statistics log that were dropped."};
+static const aip_family_t spans = {"aiproxy_trace_spans", AIP_METRIC_COUNTER, NULL,
+                                   "Spans by what became of them."};
 static const aip_family_t build = {"aiproxy_build", AIP_METRIC_INFO, NULL,
                                    "The version of the module."};
 static const aip_family_t since = {"aiproxy_start_time_seconds", AIP_METRIC_GAUGE, "seconds",
@@ -102,6 +102,22 @@ static void put_routing(aip_scrape_t *s)
     }
 }
 
+static void put_spans(aip_scrape_t *s)
+{
+    const aip_traces_counts_t *counts = aip_traces_counts();
+    const struct {
+        const char *name;
+        const aip_count_t *count;
+    } results[] = {{"exported", &counts->exported},
+                   {"dropped_queue", &counts->dropped_queue},
+                   {"dropped_failed", &counts->dropped_failed}};
+    aip_exposition_family(&s->out, &spans);
+    for (size_t i = 0; i < sizeof results / sizeof *results; i++) {
+        aip_exposition_value(&s->out, aip_label("", "result", results[i].name, s->apr),
+                             aip_count_read(results[i].count), 0);
+    }
+}
+
 void aip_metrics_pools(aip_scrape_t *s)
 {
     static const char *const results[AIP_FETCHED_N] = {"ok", "missing", "denied", "away"};
@@ -113,7 +129,8 @@ void aip_metrics_pools(aip_scrape_t *s)
         put_counts(s, "", "result", results, words->secret_fetches, AIP_FETCHED_N);
     }
     aip_exposition_family(&s->out, &dropped);
-    aip_exposition_value(&s->out, "", aip_statistics_dropped ? aip_statistics_dropped() : 0, 0);
+    aip_exposition_value(&s->out, "", aip_statistics_dropped(), 0);
+    put_spans(s);
     aip_exposition_family(&s->out, &build);
     aip_exposition_value(&s->out, aip_label("", "version", AIP_VERSION, s->apr), 1, 0);
     aip_exposition_family(&s->out, &since);
