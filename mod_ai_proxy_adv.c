@@ -10,6 +10,7 @@
 #include "aip/request.h"
 #include "aip/route_cache.h"
 #include "aip/secrets.h"
+#include "aip/signals.h"
 #include "aip/state.h"
 #include "aip/traces.h"
 
@@ -81,6 +82,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     }
     apr_status_t rv = aip_states_create(pconf, s);
     rv = rv ? rv : aip_endpoints_define(pconf, s);
+    aip_fragments_make(pconf);
     rv = rv ? rv : aip_route_cache_open(pconf, s);
     rv = rv ? rv : aip_flights_create(pconf, s);
     rv = rv ? rv : aip_secrets_open(pconf, s);
@@ -102,6 +104,8 @@ static apr_status_t curl_done(void *data)
 
 static void child_init(apr_pool_t *pchild, server_rec *s)
 {
+    int threaded = 0;
+    aip_signals_taken = ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded) != APR_SUCCESS || !threaded;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     apr_pool_cleanup_register(pchild, NULL, curl_done, apr_pool_cleanup_null);
     aip_states_child_init(pchild, s);

@@ -32,14 +32,15 @@ typedef struct aip_target_t {
     const aip_provider_t *provider;
     aip_rates_t rates; /**< its prices */
     aip_endpoint_t *endpoint;
-    aip_target_state_t *state;          /**< shared by all children */
-    _Atomic(apr_uint32_t) *by_child;    /**< shared: how many of its requests in flight are whose */
-    aip_target_metrics_t *metrics;      /**< shared, outlives graceful restarts */
-    aip_target_history_t *history;      /**< shared, outlives graceful restarts */
-    const char *shared_id;              /**< what other machines know it by */
-    apr_array_header_t *force, *forbid; /**< ap_expr_info_t *, or NULL */
-    aip_cloud_e cloud;                  /**< its identity, if it has one */
-    int identity;                       /**< slot of that in the store of secrets, or -1 */
+    aip_target_state_t *state;       /**< shared by all children */
+    _Atomic(apr_uint32_t) *by_child; /**< shared: how many of its requests in flight are whose */
+    aip_target_metrics_t *metrics;   /**< shared, outlives graceful restarts */
+    aip_target_history_t *history;   /**< shared, outlives graceful restarts */
+    const struct aip_fragments_t *fragments; /**< what logs and traces say of it in each request */
+    const char *shared_id;                   /**< what other machines know it by */
+    apr_array_header_t *force, *forbid;      /**< ap_expr_info_t *, or NULL */
+    aip_cloud_e cloud;                       /**< its identity, if it has one */
+    int identity;                            /**< slot of that in the store of secrets, or -1 */
     int body_param; /**< index of its credential parameter among the chat's extra members, or -1 */
 } aip_target_t;
 

@@ -48,6 +48,9 @@ void aip_json_out_text(aip_json_out_t *out, const char *key, const char *text);
 /** A value that is JSON already, written as it is; it must hold no line ends. */
 void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json);
 
+/** Members that were written before, at the top of a writer of their own. */
+void aip_json_out_members(aip_json_out_t *out, aip_span_t members);
+
 void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value);
 
 /** `value` * 10^-12 as an exact decimal without an exponent or zeros at its end. */

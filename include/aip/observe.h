@@ -8,6 +8,9 @@
 /** pre_config: lets the directive Mutex know of the locks of logs that are no files. */
 int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
 
+/** post_config: writes what logs and traces say of each target. After aip_endpoints_define(). */
+void aip_fragments_make(apr_pool_t *pconf);
+
 /** child_init: opens those locks in a child and starts the threads that write. */
 void aip_statistics_init(apr_pool_t *pchild, server_rec *s);
 

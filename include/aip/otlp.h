@@ -39,6 +39,10 @@ void aip_otlp_text_list(aip_otlp_t *otlp, const char *key, const char *value); /
 void aip_otlp_count(aip_otlp_t *otlp, const char *key, apr_int64_t value);
 void aip_otlp_real(aip_otlp_t *otlp, const char *key, double value); /**< not finite: left out */
 void aip_otlp_flag(aip_otlp_t *otlp, const char *key, bool value);
+void aip_otlp_pico(aip_otlp_t *otlp, const char *key, apr_int64_t value); /**< 10^-12 */
+
+/** Attributes that were written before, by the functions above, to a text of their own. */
+void aip_otlp_attributes(aip_otlp_t *otlp, aip_span_t attributes);
 
 /** Ends it. @param failed  its status is ERROR, else unset */
 void aip_otlp_end(aip_otlp_t *otlp, bool failed);

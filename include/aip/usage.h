@@ -45,6 +45,10 @@ typedef struct aip_answer_t {
  */
 bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage);
 
+/** The same of a whole answer, of whose choices nothing is read when it tells how many tokens it
+ * has: then of content, finish_reason and text_bytes nothing is known, and has_choices is. */
+bool aip_answer_read_usage(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage);
+
 /**
  * Fills in what a provider did not tell about an answer, and marks it: four bytes of text are a
  * token. The prompt's text is that of all messages: contents, text parts, reasoning, arguments of

@@ -184,6 +184,12 @@ void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json)
     put(out, json.data, json.len);
 }
 
+void aip_json_out_members(aip_json_out_t *out, aip_span_t members)
+{
+    begin(out, NULL);
+    put(out, members.data, members.len);
+}
+
 #define DECIMAL 48 /* room for any */
 
 /* Sign, whole part, and `digits` decimals less the zeros at their end; written from the back.

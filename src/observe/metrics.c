@@ -120,28 +120,20 @@ static int show(request_rec *r)
     return send_text(r, &s.out.text);
 }
 
-static int refuse(request_rec *r, int status, const char *code, const char *message)
-{
-    aip_error_t error = {.status = status,
-                         .type = status == HTTP_FORBIDDEN ? "permission_error"
-                                                          : "invalid_request_error",
-                         .code = code,
-                         .message = message};
-    return aip_respond_error(r, &error);
-}
-
 int aip_metrics_handler(request_rec *r)
 {
     if (!r->handler || strcmp(r->handler, "ai-metrics") != 0) {
         return DECLINED;
     }
     if (!aip_acls_permit(r)) {
-        return refuse(r, HTTP_FORBIDDEN, "acl_denied", "this request is not permitted here");
+        return aip_status_refuse(r, HTTP_FORBIDDEN, "acl_denied",
+                                 "this request is not permitted here");
     }
     apr_table_setn(r->headers_out, "Cache-Control", "no-store");
     if (r->method_number != M_GET) {
         apr_table_setn(r->headers_out, "Allow", "GET, HEAD");
-        return refuse(r, HTTP_METHOD_NOT_ALLOWED, "method_not_allowed", "GET and HEAD are allowed");
+        return aip_status_refuse(r, HTTP_METHOD_NOT_ALLOWED, "method_not_allowed",
+                                 "GET and HEAD are allowed");
     }
     return show(r);
 }

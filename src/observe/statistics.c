@@ -4,6 +4,7 @@
  * order. Texts that clients or upstreams choose are bounded, payloads by a directive of their own.
  */
 #include "log_sink.h"
+#include "fragments.h"
 #include "payload.h"
 
 #include "aip/account.h"
@@ -12,6 +13,7 @@
 
 #include <apr_strings.h>
 #include <http_protocol.h>
+#include <util_time.h>
 
 static void put_count(aip_json_out_t *out, const char *key, apr_int64_t value)
 {
@@ -43,9 +45,11 @@ static void put_meta(aip_json_out_t *out, const aip_request_t *req, const aip_ta
     const aip_answered_t *a = &req->answered;
     const char *model = a->model ? a->model : "UNSPECIFIED";
     aip_json_out_object(out, "meta");
-    aip_json_out_text(out, "plugin_id", "mod_ai_proxy_adv");
-    aip_json_out_text(out, "target", target ? target->name : NULL);
-    aip_json_out_text(out, "provider_name", target ? target->provider_name : NULL);
+    if (target) {
+        aip_json_out_members(out, target->fragments->meta);
+    } else {
+        aip_fragment_meta(out, NULL);
+    }
     aip_json_out_text(out, "request_model", model);
     aip_json_out_text(out, "response_model", a->response_model ? a->response_model : model);
     aip_json_out_int(out, "llm_latency", apr_time_as_msec(req->account->total));
@@ -87,10 +91,8 @@ static void put_usage(aip_json_out_t *out, const aip_account_t *account)
     if (u->prompt_estimated || u->completion_estimated) {
         aip_json_out_bool(out, "estimated", true);
     }
-    aip_json_out_real(out, "time_per_token",
-                      u->completion_tokens > 0
-                          ? (double)account->total / 1000.0 / (double)u->completion_tokens
-                          : 0);
+    aip_json_out_ms(out, "time_per_token",
+                    u->completion_tokens > 0 ? account->total / u->completion_tokens : 0);
     if (account->first_token >= 0) {
         aip_json_out_ms(out, "time_to_first_token", account->first_token);
     }
@@ -116,16 +118,12 @@ static void put_tried(aip_json_out_t *out, const aip_request_t *req)
     aip_json_out_array(out, "tried_targets");
     for (int i = 0; i < req->upstream.n; i++) {
         const aip_attempt_t *a = &req->upstream.attempts[i];
-        const aip_url_t *url = a->endpoint ? &a->endpoint->url : &a->target->endpoint->url;
         aip_json_out_object(out, NULL);
-        aip_json_out_text(out, "target", a->target->name);
-        aip_json_out_text(out, "provider", a->target->provider_name);
-        aip_json_out_text(out, "model", a->target->f.model_name);
-        aip_json_out_text(out, "route_type", "llm/v1/chat");
-        aip_json_out_text(out, "host", url->host);
-        aip_json_out_int(out, "port", url->port);
-        aip_json_out_text(out, "upstream_scheme", url->tls ? "https" : "http");
-        aip_json_out_text(out, "upstream_uri", url->path);
+        if (!a->endpoint || a->endpoint == a->target->endpoint) {
+            aip_json_out_members(out, a->target->fragments->tried);
+        } else { /* of a template */
+            aip_fragment_tried(out, a->target, &a->endpoint->url);
+        }
         aip_json_out_text(out, "outcome", aip_outcome_name(a->outcome));
         aip_json_out_int(out, "status", a->status);
         aip_json_out_ms(out, "took_ms", a->took);
@@ -207,7 +205,7 @@ static void put_line(aip_json_out_t *out, const aip_request_t *req, const aip_ta
 {
     const request_rec *r = req->r;
     char time[APR_RFC822_DATE_LEN];
-    apr_rfc822_date(time, r->request_time);
+    ap_recent_rfc822_date(time, r->request_time);
     aip_json_out_object(out, NULL);
     aip_json_out_text(out, "time", time);
     aip_json_out_int(out, "started_at", apr_time_as_msec(r->request_time));

@@ -21,16 +21,6 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 #define BODY_MAX 4096
 
-static int refuse(request_rec *r, int status, const char *code, const char *message)
-{
-    aip_error_t error = {.status = status,
-                         .type = status == HTTP_FORBIDDEN ? "permission_error"
-                                                          : "invalid_request_error",
-                         .code = code,
-                         .message = message};
-    return aip_respond_error(r, &error);
-}
-
 /* ---- which form ---- */
 
 /* The quality that Accept gives to a type by its full name; -1: it does not name it. */
@@ -160,11 +150,11 @@ static int carry_out(request_rec *r, const char *name, const char *path, bool dr
     sigset_t before;
     int found = find_target(path, name, &targets, &target);
     if (found == 0) {
-        return refuse(r, HTTP_NOT_FOUND, "unknown_target", "there is no such target");
+        return aip_status_refuse(r, HTTP_NOT_FOUND, "unknown_target", "there is no such target");
     }
     if (found > 1) {
-        return refuse(r, HTTP_CONFLICT, "ambiguous_target",
-                      "several gateways have a target of that name: add \"path\"");
+        return aip_status_refuse(r, HTTP_CONFLICT, "ambiguous_target",
+                                 "several gateways have a target of that name: add \"path\"");
     }
     aip_status_carry_out(r, targets, target, drain);
     aip_signals_block(&before);
@@ -206,18 +196,19 @@ static int order(request_rec *r)
         return aip_form_handle(r);
     }
     if (!aip_status_may_order(r)) {
-        return refuse(r, HTTP_FORBIDDEN, "not_authorized",
-                      "orders need an authenticated user, or a client on this machine");
+        return aip_status_refuse(r, HTTP_FORBIDDEN, "not_authorized",
+                                 "orders need an authenticated user, or a client on this machine");
     }
     if (!is_type(type, "application/json")) {
-        return refuse(r, HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
-                      "send application/json");
+        return aip_status_refuse(r, HTTP_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type",
+                                 "send application/json");
     }
     long len = aip_status_read_body(r, body, BODY_MAX);
     if (!read_order(body, len, &name, &action, &path, r->pool)) {
-        return refuse(r, HTTP_BAD_REQUEST, "invalid_order",
-                      "send {\"target\": NAME, \"action\": \"drain\" or \"resume\"}, with \"path\" "
-                      "where the name is not unique");
+        return aip_status_refuse(
+            r, HTTP_BAD_REQUEST, "invalid_order",
+            "send {\"target\": NAME, \"action\": \"drain\" or \"resume\"}, with \"path\" "
+            "where the name is not unique");
     }
     return carry_out(r, name, path, strcmp(action, "drain") == 0);
 }
@@ -228,7 +219,8 @@ int aip_status_handler(request_rec *r)
         return DECLINED;
     }
     if (!aip_acls_permit(r)) {
-        return refuse(r, HTTP_FORBIDDEN, "acl_denied", "this request is not permitted here");
+        return aip_status_refuse(r, HTTP_FORBIDDEN, "acl_denied",
+                                 "this request is not permitted here");
     }
     apr_table_setn(r->headers_out, "Cache-Control", "no-store");
     apr_table_setn(r->headers_out, "X-Content-Type-Options", "nosniff");
@@ -239,5 +231,6 @@ int aip_status_handler(request_rec *r)
         return order(r);
     }
     apr_table_setn(r->headers_out, "Allow", "GET, POST");
-    return refuse(r, HTTP_METHOD_NOT_ALLOWED, "method_not_allowed", "GET and POST are allowed");
+    return aip_status_refuse(r, HTTP_METHOD_NOT_ALLOWED, "method_not_allowed",
+                             "GET and POST are allowed");
 }

@@ -121,4 +121,8 @@ int aip_form_show(request_rec *r);
 /** Shows the page with an error above it. */
 int aip_form_refuse(request_rec *r, int status, const char *message);
 
+/** Answers with an error of ours, as JSON. @param code  a word, @param message  a sentence
+ * @return OK */
+int aip_status_refuse(request_rec *r, int status, const char *code, const char *message);
+
 #endif

@@ -191,3 +191,13 @@ json_t *aip_status_document(request_rec *r)
                      server_object(now), "gateways", list, "secrets", secrets_list(r->pool),
                      "api_key_files", key_files_list(r));
 }
+
+int aip_status_refuse(request_rec *r, int status, const char *code, const char *message)
+{
+    aip_error_t error = {.status = status,
+                         .type = status == HTTP_FORBIDDEN ? "permission_error"
+                                                          : "invalid_request_error",
+                         .code = code,
+                         .message = message};
+    return aip_respond_error(r, &error);
+}

@@ -4,6 +4,8 @@
  * No text of prompts and answers, no header and no query goes into a span. */
 #include "aip/traces.h"
 
+#include "fragments.h"
+
 #include "aip/observe.h"
 #include "aip/otlp.h"
 #include "aip/secret.h"
@@ -183,7 +185,7 @@ static void write_answer(aip_otlp_t *otlp, const aip_request_t *req, const aip_a
         aip_otlp_count(otlp, "gen_ai.usage.reasoning.output_tokens", u->reasoning_tokens);
     }
     if (account->priced) {
-        aip_otlp_real(otlp, "aiproxy.cost", (double)account->cost_pico / 1e12);
+        aip_otlp_pico(otlp, "aiproxy.cost", account->cost_pico);
     }
 }
 
@@ -228,8 +230,7 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
     aip_trace_child(&req->trace, SPAN_ATTEMPT + (unsigned)i, id);
     aip_otlp_begin(otlp, &req->trace, id, req->trace.span_id, AIP_SPAN_CLIENT,
                    span_name(req, "chat", model), attempt->start, attempt->start + attempt->took);
-    aip_otlp_text(otlp, "gen_ai.operation.name", "chat");
-    aip_otlp_text(otlp, "gen_ai.provider.name", aip_trace_provider(target->provider_name));
+    aip_otlp_attributes(otlp, target->fragments->span);
     aip_otlp_text(otlp, "gen_ai.request.model", model);
     if (attempt->endpoint) {
         aip_otlp_text(otlp, "server.address", attempt->endpoint->url.host);
@@ -238,8 +239,6 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
     write_options(otlp, req, target);
     aip_otlp_count(otlp, "http.response.status_code", attempt->status ? attempt->status : -1);
     aip_otlp_text(otlp, "error.type", error);
-    aip_otlp_text(otlp, "aiproxy.pool", req->conf->targets->pool);
-    aip_otlp_text(otlp, "aiproxy.target", target->name);
     aip_otlp_count(otlp, "aiproxy.attempt", i + 1);
     write_decision(otlp, req, target);
     if (i == req->upstream.n - 1 && req->answered.target == target) {

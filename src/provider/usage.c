@@ -113,13 +113,33 @@ static void read_choice(aip_span_t choice, bool first, aip_answer_t *answer)
     }
 }
 
-bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
+/* Whether a value that is known to be an array has an item. */
+static bool has_item(aip_span_t array)
+{
+    size_t at = 1;
+    while (at < array.len && strchr(" \t\r\n", array.data[at])) {
+        at++;
+    }
+    return at < array.len && array.data[at] != ']';
+}
+
+static void read_choices(aip_span_t choices, aip_answer_t *answer)
+{
+    const char *cursor = NULL;
+    aip_span_t choice;
+    while (aip_json_array_next(choices, &cursor, &choice)) {
+        read_choice(choice, !answer->has_choices, answer);
+        answer->has_choices = true;
+    }
+    answer->speaks = answer->brings || answer->finish_reason.data;
+}
+
+/* @param frugal  choices are only of interest when usage has to be estimated */
+static bool read_answer(aip_span_t json, bool frugal, aip_answer_t *answer, aip_usage_t *usage)
 {
     static const aip_span_t names[] = {AIP_NAME("model"), AIP_NAME("choices"), AIP_NAME("usage"),
                                        AIP_NAME("error"), AIP_NAME("service_tier")};
     aip_json_member_t m[5];
-    const char *cursor = NULL;
-    aip_span_t choice;
 
     *answer = (aip_answer_t){0};
     if (!aip_members_find(json, names, 5, m)) {
@@ -128,15 +148,25 @@ bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
     answer->model = string_or_none(m[0].value);
     answer->service_tier = string_or_none(m[4].value);
     answer->is_chunk = aip_json_type(m[1].value) == '[';
-    while (answer->is_chunk && aip_json_array_next(m[1].value, &cursor, &choice)) {
-        read_choice(choice, !answer->has_choices, answer);
-        answer->has_choices = true;
-    }
-    answer->speaks = answer->brings || answer->finish_reason.data;
     answer->has_usage = aip_json_type(m[2].value) == '{';
     if (answer->has_usage) {
         read_usage(m[2].value, usage);
     }
+    if (frugal && usage->prompt_tokens >= 0 && usage->completion_tokens >= 0) {
+        answer->has_choices = answer->is_chunk && has_item(m[1].value);
+    } else if (answer->is_chunk) {
+        read_choices(m[1].value, answer);
+    }
     answer->has_error = m[3].value.data && aip_json_type(m[3].value) != 'n';
     return true;
+}
+
+bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
+{
+    return read_answer(json, false, answer, usage);
+}
+
+bool aip_answer_read_usage(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
+{
+    return read_answer(json, true, answer, usage);
 }

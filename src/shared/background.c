@@ -2,11 +2,10 @@
 /* A background thread of a child, woken and ended through an eventfd. */
 #include "background.h"
 
-#include "aip/signals.h"
-
 #include <apr_errno.h>
 #include <apr_thread_proc.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -42,16 +41,17 @@ apr_status_t aip_background_start(aip_background_t **background_,
                                   void *baton, apr_pool_t *pool)
 {
     aip_background_t *background = apr_pcalloc(pool, sizeof *background);
-    sigset_t before;
+    sigset_t all, before;
     *background = (aip_background_t){
         .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .run = run, .baton = baton};
     if (background->event < 0) {
         return APR_FROM_OS_ERROR(errno);
     }
     *background_ = background;
-    aip_signals_block(&before); /* httpd's own threads take the signals */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* httpd's own threads take the signals */
     apr_status_t rv = apr_thread_create(&background->thread, NULL, enter, background, pool);
-    aip_signals_restore(&before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rv != APR_SUCCESS) {
         close(background->event);
         *background_ = NULL;

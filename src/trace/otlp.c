@@ -4,6 +4,7 @@
 #include "aip/otlp.h"
 
 #include "aip/json.h"
+#include "aip/json_out.h"
 
 #include <apr_strings.h>
 #include <jansson.h>
@@ -34,6 +35,17 @@ static void say(aip_otlp_t *otlp, const char *text)
     put(otlp, text, strlen(text));
 }
 
+/* Whether nothing of a text has to be escaped or mended. */
+static bool is_plain(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < 0x20 || text[i] == 0x7f || text[i] == '"' || text[i] == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Any text, bounded: at most AIP_OTLP_VALUE_MAX bytes, not cut inside a character. */
 static void put_string(aip_otlp_t *otlp, const char *text)
 {
@@ -44,14 +56,27 @@ static void put_string(aip_otlp_t *otlp, const char *text)
             len--;
         }
     }
+    if (is_plain(text, len)) {
+        put(otlp, "\"", 1);
+        put(otlp, text, len);
+        put(otlp, "\"", 1);
+        return;
+    }
     aip_span_t quoted = aip_json_quote((aip_span_t){text, len}, otlp->pool);
     put(otlp, quoted.data, quoted.len);
 }
 
+/* In quotes, as OTLP wants 64-bit integers. @param value  not negative */
 static void put_int(aip_otlp_t *otlp, apr_int64_t value)
 {
-    char text[32];
-    put(otlp, text, (size_t)apr_snprintf(text, sizeof text, "\"%" APR_INT64_T_FMT "\"", value));
+    char text[24], *p = text + sizeof text;
+    *--p = '"';
+    do {
+        *--p = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    *--p = '"';
+    put(otlp, p, (size_t)(text + sizeof text - p));
 }
 
 void aip_otlp_begin(aip_otlp_t *otlp, const aip_trace_context_t *trace, const char *span_id,
@@ -126,6 +151,22 @@ void aip_otlp_real(aip_otlp_t *otlp, const char *key, double value)
         /* not apr_snprintf(), whose %g leaves out the zero of 0.5; httpd sets no locale */
         put(otlp, text, (size_t)snprintf(text, sizeof text, "%.9g", value));
         say(otlp, "}}");
+    }
+}
+
+void aip_otlp_pico(aip_otlp_t *otlp, const char *key, apr_int64_t value)
+{
+    begin_attribute(otlp, key, "doubleValue");
+    say(otlp, aip_pico_text(value, otlp->pool));
+    say(otlp, "}}");
+}
+
+void aip_otlp_attributes(aip_otlp_t *otlp, aip_span_t attributes)
+{
+    if (attributes.len) {
+        put(otlp, ",", otlp->attributes ? 1 : 0);
+        put(otlp, attributes.data, attributes.len);
+        otlp->attributes = true;
     }
 }
 
