@@ -37,6 +37,24 @@ static void check_counts(const aip_usage_t *u, apr_int64_t least, apr_int64_t mo
     require(u->total_tokens >= least && u->total_tokens <= 4 * most);
 }
 
+/* Who reads usage alone finds the same of it. */
+static void check_usage_alone(aip_span_t text)
+{
+    aip_usage_t all = AIP_USAGE_UNKNOWN, alone = AIP_USAGE_UNKNOWN;
+    aip_answer_t a, b;
+    const bool read = aip_answer_read(text, &a, &all);
+
+    require(aip_answer_read_usage(text, &b, &alone) == read);
+    require(all.prompt_tokens == alone.prompt_tokens && all.total_tokens == alone.total_tokens &&
+            all.completion_tokens == alone.completion_tokens &&
+            all.cached_tokens == alone.cached_tokens &&
+            all.cache_write_tokens == alone.cache_write_tokens);
+    require(a.has_choices == b.has_choices && a.has_usage == b.has_usage &&
+            a.has_error == b.has_error && a.model.data == b.model.data);
+    if (alone.prompt_tokens < 0 || alone.completion_tokens < 0)
+        require(a.text_bytes == b.text_bytes);
+}
+
 static void check(const char *number, aip_span_t text, apr_pool_t *pool)
 {
     static const char messages[] = "[{\"role\":\"user\",\"content\":\"12345\"}]";
@@ -46,6 +64,7 @@ static void check(const char *number, aip_span_t text, apr_pool_t *pool)
     aip_rates_t rates = {.priced = true};
     apr_uint64_t price;
 
+    check_usage_alone(text);
     for (int i = 0; i < 2; i++) {
         aip_answer_read(text, &answer, &usage);
         check_span(answer.model, text);

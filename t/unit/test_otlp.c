@@ -92,7 +92,9 @@ END_TEST
 
 START_TEST(attributes)
 {
-    aip_otlp_t otlp = {.pool = pool};
+    aip_otlp_t otlp = {.pool = pool}, before = {.pool = pool};
+    aip_otlp_text(&before, "first before", "1");
+    aip_otlp_text(&before, "second before", "2");
     aip_otlp_begin(&otlp, &trace, trace.span_id, "", AIP_SPAN_INTERNAL, "n", 1, 2);
     aip_otlp_text(&otlp, "none", NULL);
     aip_otlp_text(&otlp, "text", "a\"b\\c\n\x01\xc3\xa9");
@@ -103,12 +105,15 @@ START_TEST(attributes)
     aip_otlp_real(&otlp, "real", 0.5);
     aip_otlp_real(&otlp, "small", 1.25e-7);
     aip_otlp_real(&otlp, "nan", NAN);
+    aip_otlp_pico(&otlp, "pico", 1500000);
+    aip_otlp_attributes(&otlp, (aip_span_t){before.data, before.len});
+    aip_otlp_attributes(&otlp, (aip_span_t){NULL, 0});
     aip_otlp_flag(&otlp, "yes", true);
     aip_otlp_flag(&otlp, "no", false);
     aip_otlp_end(&otlp, false);
     json_t *root = parsed(&otlp);
     const json_t *s = span(root, 0);
-    ck_assert_uint_eq(json_array_size(json_object_get(s, "attributes")), 7);
+    ck_assert_uint_eq(json_array_size(json_object_get(s, "attributes")), 10);
     ck_assert_str_eq(string(attribute(s, "text"), "stringValue"), "a\"b\\c\n\x01\xc3\xa9");
     const json_t *list =
         json_object_get(json_object_get(attribute(s, "list"), "arrayValue"), "values");
@@ -119,6 +124,10 @@ START_TEST(attributes)
                         1.25e-7);
     ck_assert(json_is_true(json_object_get(attribute(s, "yes"), "boolValue")));
     ck_assert(json_is_false(json_object_get(attribute(s, "no"), "boolValue")));
+    ck_assert_double_eq(json_real_value(json_object_get(attribute(s, "pico"), "doubleValue")),
+                        1.5e-6);
+    ck_assert_str_eq(string(attribute(s, "first before"), "stringValue"), "1");
+    ck_assert_str_eq(string(attribute(s, "second before"), "stringValue"), "2");
     json_decref(root);
 }
 END_TEST

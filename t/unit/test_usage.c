@@ -91,6 +91,31 @@ START_TEST(test_answer)
     ck_assert_msg(a.has_choices == row->has_choices, "%s: has_choices", row->name);
     ck_assert_msg(a.has_usage == row->has_usage, "%s: has_usage", row->name);
     ck_assert_msg(a.has_error == row->has_error, "%s: has_error", row->name);
+    usage = AIP_USAGE_UNKNOWN;
+    object = aip_answer_read_usage((aip_span_t){row->json, strlen(row->json)}, &a, &usage);
+    ck_assert_msg(object == row->object, "%s, usage alone: returns %d", row->name, object);
+    check_span(row->name, "model, usage alone", a.model, row->model);
+    ck_assert_msg(a.has_choices == row->has_choices, "%s, usage alone: has_choices", row->name);
+    ck_assert_msg(a.has_error == row->has_error, "%s, usage alone: has_error", row->name);
+}
+END_TEST
+
+/* Choices are looked at only when there is something to estimate. */
+START_TEST(usage_alone)
+{
+    static const char told[] = "{\"choices\":[{\"message\":{\"content\":\"12345\"}}],\"usage\":"
+                               "{\"prompt_tokens\":3,\"completion_tokens\":4}}";
+    static const char half[] = "{\"choices\":[{\"message\":{\"content\":\"12345\"}}],\"usage\":"
+                               "{\"prompt_tokens\":3}}";
+    aip_usage_t u = AIP_USAGE_UNKNOWN;
+    aip_answer_t a;
+
+    ck_assert(aip_answer_read_usage(AIP_SPAN(told), &a, &u));
+    ck_assert_int_eq(u.total_tokens, 7);
+    ck_assert(a.has_choices && a.text_bytes == 0);
+    u = AIP_USAGE_UNKNOWN;
+    ck_assert(aip_answer_read_usage(AIP_SPAN(half), &a, &u));
+    ck_assert_uint_eq(a.text_bytes, 5);
 }
 END_TEST
 
@@ -282,6 +307,7 @@ Suite *usage_suite(void)
     TCase *tc = tcase_create("answers");
 
     tcase_add_loop_test(tc, test_answer, 0, (int)COUNT(answers));
+    tcase_add_test(tc, usage_alone);
     tcase_add_loop_test(tc, test_usage, 0, (int)COUNT(usages));
     tcase_add_loop_test(tc, cache_and_tier, 0, (int)COUNT(caches));
     tcase_add_loop_test(tc, speaks, 0, (int)COUNT(speaking));
