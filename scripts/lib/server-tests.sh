@@ -9,7 +9,7 @@
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
 # AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_BROWSER_DIR (npm ci), AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR
-# (virtual environments) are handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (1200) is
+# (virtual environments) are handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (2400) is
 # ended.
 set -eu
 
@@ -157,7 +157,7 @@ status=0
     AIP_OTLP_DIR="$otlp_dir" \
     AIP_PGSQL_DIR="$pgsql_dir" \
     AIP_TEST_MINILM_PORT="${AIP_TEST_MINILM_PORT:-}" AIP_TEST_MINILM_KEY="${AIP_TEST_MINILM_KEY:-}" \
-    timeout --kill-after=20 "${AIP_TEST_LIMIT:-1200}" perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 &
+    timeout --kill-after=20 "${AIP_TEST_LIMIT:-2400}" perl t/TEST.PL -verbose "${tests[@]}") </dev/null >"$work/tap" 2>&1 &
 wait $! || status=$?
 cat "$work/tap"
 
