@@ -272,8 +272,8 @@ my %row = (
         sub { at($_[0])->header('X-LLM-Route') // 'none' }, 'axis:0 1', 'none'],
     AIBalancerRetries => [$fails, $two, 0, 1, sub { behave({times => -1, do => {status => 503}}); at($_[0]); scalar mock_requests() }, 1, 2],
     AIBalancerReadTimeout => ['', $two, 100, 350, sub { behave({do => {hang => $true}}); took(0.25, $_[0]) }, 'short', 'long'],
-    AIBalancerWriteTimeout => ["AIMaxRequestBodySize 10000000\n", $two, 100, 700,
-        sub { behave({do => {no_read => $true}}); took(0.5, $_[0], chat('x' x 9_000_000)) }, 'short', 'long'], # beyond all buffers
+    AIBalancerWriteTimeout => ["AIMaxRequestBodySize 10000000\n", $two, 100, 1600,
+        sub { behave({do => {no_read => $true}}); took(1.1, $_[0], chat('x' x 9_000_000)) }, 'short', 'long'], # beyond all buffers
     AITimeoutFirstByte => ['', $two, 100, 350, sub { behave({do => {hang => $true}}); took(0.25, $_[0]) }, 'short', 'long'],
     AITimeoutIdle => ['', $two, 100, 350, sub { behave({do => {stream => {auto => 5, interval_ms => 4000}}}); took(0.25, $_[0], chat('x', stream => $true)) }, 'short', 'long'],
     AITimeoutTotal => ['', $two, 100, 350, sub { behave({do => {hang => $true}}); took(0.25, $_[0]) }, 'short', 'long'],
@@ -421,8 +421,10 @@ redis_mode('stall');
 is(at("/stall/$_")->json->{model}, 'zero', "/stall/$_: the mirror answers") for qw(keep read send);
 redis_mode('');
 my $log = wait_until('both sections', sub { my $text = $h->log; (() = $text =~ /took no connection within/g) >= 2 && $text });
-is_deeply([sort $log =~ /AIP0105: .* took no connection within (\d+) ms/g], [111, 222], 'AIVectordbRedisConnectTimeout, inherited and said anew');
-is_deeply([sort $log =~ /AIP0105: .*\(send (\d+ ms, read \d+) ms/g], ['1111 ms, read 111', '1111 ms, read 222', '2222 ms, read 111'],
+# A store that is back for a moment is told of once more when it is away again.
+sub each_once { my %told = map { $_ => 1 } @_; return [sort keys %told] }
+is_deeply(each_once($log =~ /AIP0105: .* took no connection within (\d+) ms/g), [111, 222], 'AIVectordbRedisConnectTimeout, inherited and said anew');
+is_deeply(each_once($log =~ /AIP0105: .*\(send (\d+ ms, read \d+) ms/g), ['1111 ms, read 111', '1111 ms, read 222', '2222 ms, read 111'],
     'AIVectordbRedisSendTimeout and AIVectordbRedisReadTimeout, each inherited and said anew');
 is(at('/state')->json->{model}, 'zero', 'with a state directory');
 sub kept { return scalar(() = glob "$h->{dir}/state-$_[0]/*.vec") }
