@@ -155,6 +155,7 @@ is($grown->('near', 'totals', 'prompt_tokens'), 125, 'prompt tokens');
 is($grown->('near', 'totals', 'completion_tokens'), 60, 'completion tokens');
 is($grown->('rest', 'hour', 'requests'), 3, 'of the last hour');
 is(of($gateway, 'rest')->{totals}{cost}, '0.000147', 'cost: three times 25 at 1.0 and 12 at 2.0 for a million, to the last digit');
+is($gateway->{currency}, 'USD', 'and their currency');
 my @minutes = @{$gateway->{minutes}{requests}};
 is(@minutes, 60, 'sixty minutes');
 is(eval { my $sum = 0; $sum += $_ for @minutes; $sum }, $gateway->{hour}{requests}, 'which add up to the hour');

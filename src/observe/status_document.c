@@ -163,9 +163,9 @@ static json_t *gateway_object(const aip_targets_t *targets, apr_time_t now, apr_
 {
     const aip_location_fields_t *f = aip_status_fields(targets);
     json_t *object = json_pack(
-        "{s:o, s:o, s:o, s:s}", "server", aip_status_text(targets->server, pool), "path",
+        "{s:o, s:o, s:o, s:s, s:s}", "server", aip_status_text(targets->server, pool), "path",
         aip_status_text(targets->path, pool), "gateway", aip_status_text(targets->pool, pool),
-        "algorithm",
+        "currency", f->cost_currency, "algorithm",
         aip_field_word(&aip_location_table[AIP_L_balancer_algorithm], f->balancer_algorithm, pool));
     aip_status_routing(object, targets, aip_status_gateway(targets), f, pool);
     json_object_set_new(object, "targets", targets_list(targets, f, now, pool));

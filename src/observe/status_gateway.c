@@ -54,12 +54,13 @@ static void write_tiles(const aip_page_t *page, const json_t *gateway)
                "<div><dt>Requests, last hour</dt><dd>%s</dd></div>"
                "<div><dt>Errors</dt><dd>%s</dd></div>"
                "<div><dt>Tokens in</dt><dd>%s</dd></div><div><dt>Tokens out</dt><dd>%s</dd></div>"
-               "<div><dt>Cost</dt><dd>%s</dd></div><div><dt>Mean latency</dt><dd>%s</dd></div>"
+               "<div><dt>Cost</dt><dd>%s %s</dd></div><div><dt>Mean latency</dt><dd>%s</dd></div>"
                "<div><dt>Mean time to first token</dt><dd>%s</dd></div>"
                "<div><dt>Requests in all</dt><dd>%s</dd></div></dl>",
                aip_page_count(page, hour, "requests"), aip_page_count(page, hour, "errors"),
                aip_page_count(page, hour, "prompt_tokens"),
                aip_page_count(page, hour, "completion_tokens"), aip_page_string(page, hour, "cost"),
+               aip_page_string(page, gateway, "currency"),
                aip_page_ms(page, json_object_get(hour, "latency_ms")),
                aip_page_ms(page, json_object_get(hour, "ttft_ms")),
                aip_page_count(page, totals, "all_requests"));
