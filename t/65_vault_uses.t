@@ -126,7 +126,7 @@ unlink "$dir/openai/key";
 wait_until('the end of the file', sub { got('/f')->{path} eq '503' });
 pass('a file that is gone is not used any longer');
 AIPTest::Setup::write_file("$dir/openai/key", "f3\n");
-wait_until('the file to come back', sub { field(got('/f'), 'Authorization') eq 'Bearer f3' });
+wait_until('the file to come back', sub { field(got('/f'), 'Authorization') eq 'Bearer f3' }, 60); # it is looked for less and less often
 pass('and is used when it is back');
 $h->stop;
 is_deeply([$h->unexpected(qw(AIP0200 AIP0202 AIP0209))], [], 'nothing else in the log');
