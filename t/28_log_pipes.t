@@ -79,8 +79,8 @@ sub at_once {
 }
 
 # ---- what CustomLog takes ----
-my $few = mpm() eq 'prefork' # always the same children: one that is too many would close connections
-    ? "StartServers 8\nMaxRequestWorkers 8\nServerLimit 8\nMaxSpareServers 8\n"
+my $few = mpm() eq 'prefork' # always the same children, and some more than clients: one may linger with a client that has left
+    ? "StartServers 12\nMaxRequestWorkers 12\nServerLimit 12\nMaxSpareServers 12\n"
     : "StartServers 2\nServerLimit 2\nThreadsPerChild 8\nMaxRequestWorkers 16\nMinSpareThreads 1\nMaxSpareThreads 16\n";
 my $reader = "$state/reader.pl";
 AIPTest::Setup::write_file($reader, <<'READER');
