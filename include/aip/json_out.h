@@ -71,6 +71,9 @@ void aip_json_out_byte(aip_json_out_t *out, char byte);
 /** An exact decimal as in aip_json_out_pico(). */
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool);
 
+/** Whether a text is ASCII of which nothing has to be escaped. */
+bool aip_text_plain(aip_span_t text);
+
 /** The longest beginning of `text` of at most `max` bytes that does not end inside a character of
  * UTF-8. */
 size_t aip_text_cut(aip_span_t text, size_t max);

@@ -9,6 +9,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#define SHORT 128
+
 static void grow(aip_json_out_t *out, size_t more)
 {
     size_t room = out->room;
@@ -157,6 +159,17 @@ static void put_text(aip_json_out_t *out, aip_span_t text, size_t max)
     }
 }
 
+bool aip_text_plain(aip_span_t text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
 void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text, size_t max)
 {
     if (!text.data) {
@@ -165,8 +178,13 @@ void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text, si
     }
     begin(out, key);
     grow(out, (text.len < max ? text.len : max) + 2);
-    aip_json_out_byte(out, '"');
-    put_text(out, text, max);
+    out->data[out->len++] = '"';
+    if (text.len <= SHORT && text.len <= max && aip_text_plain(text)) { /* most are like this */
+        memcpy(out->data + out->len, text.data, text.len);
+        out->len += text.len;
+    } else {
+        put_text(out, text, max);
+    }
     aip_json_out_byte(out, '"');
 }
 

@@ -35,17 +35,6 @@ static void say(aip_otlp_t *otlp, const char *text)
     put(otlp, text, strlen(text));
 }
 
-/* Whether nothing of a text has to be escaped or mended. */
-static bool is_plain(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] < 0x20 || text[i] == 0x7f || text[i] == '"' || text[i] == '\\') {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Any text, bounded: at most AIP_OTLP_VALUE_MAX bytes, not cut inside a character. */
 static void put_string(aip_otlp_t *otlp, const char *text)
 {
@@ -56,7 +45,7 @@ static void put_string(aip_otlp_t *otlp, const char *text)
             len--;
         }
     }
-    if (is_plain(text, len)) {
+    if (aip_text_plain((aip_span_t){text, len})) {
         put(otlp, "\"", 1);
         put(otlp, text, len);
         put(otlp, "\"", 1);
