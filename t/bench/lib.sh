@@ -17,6 +17,7 @@ cells=()
 rotate=no
 tmp=
 mock_pid=
+collector_pid=
 httpd_pid=
 
 die() {
@@ -50,6 +51,9 @@ cleanup() {
     fi
     if [ -n "$mock_pid" ]; then
         kill -TERM "$mock_pid" 2>/dev/null || true
+    fi
+    if [ -n "$collector_pid" ]; then
+        kill -TERM "$collector_pid" 2>/dev/null || true
     fi
     rm -rf "$tmp"
 }
