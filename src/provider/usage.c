@@ -30,30 +30,40 @@ static bool find_in(aip_span_t value, const aip_span_t *names, size_t n, aip_jso
     return aip_json_type(value) == '{' && aip_members_find(value, names, n, m);
 }
 
+/* Members of usage. */
+enum {
+    PROMPT,
+    COMPLETION,
+    TOTAL,
+    PROMPT_PARTS,
+    COMPLETION_PARTS,
+    HIT,
+    READ,
+    CREATED,
+    BY_TTL,
+    COUNT
+};
+
 /* Tokens read from and written to the provider's cache have several spellings; the last that is
  * there wins, which is OpenAI's own. */
-static void read_cache(aip_span_t json, aip_span_t details, aip_usage_t *usage)
+static void read_cache(const aip_json_member_t m[COUNT], aip_usage_t *usage)
 {
-    static const aip_span_t names[] = {
-        AIP_NAME("prompt_cache_hit_tokens"), AIP_NAME("cache_read_input_tokens"),
-        AIP_NAME("cache_creation_input_tokens"), AIP_NAME("cache_creation")};
     static const aip_span_t in_details[] = {AIP_NAME("cached_tokens"),
                                             AIP_NAME("cache_creation_tokens"),
                                             AIP_NAME("cache_write_tokens")};
     static const aip_span_t lifetimes[] = {AIP_NAME("ephemeral_5m_input_tokens"),
                                            AIP_NAME("ephemeral_1h_input_tokens")};
-    aip_json_member_t m[4], d[3], t[2];
+    aip_json_member_t d[3], t[2];
     apr_int64_t written = -1, *of_5m = &usage->cache_write_5m_tokens,
                 *of_1h = &usage->cache_write_1h_tokens;
-    find_in(json, names, 4, m);
-    find_in(details, in_details, 3, d);
-    fold(m[0].value, &usage->cached_tokens);
-    fold(m[1].value, &usage->cached_tokens);
+    find_in(m[PROMPT_PARTS].value, in_details, 3, d);
+    fold(m[HIT].value, &usage->cached_tokens);
+    fold(m[READ].value, &usage->cached_tokens);
     fold(d[0].value, &usage->cached_tokens);
-    fold(m[2].value, &written);
+    fold(m[CREATED].value, &written);
     fold(d[1].value, &written);
     fold(d[2].value, &written);
-    if (find_in(m[3].value, lifetimes, 2, t)) {
+    if (find_in(m[BY_TTL].value, lifetimes, 2, t)) {
         bool changed = fold(t[0].value, of_5m);
         changed = fold(t[1].value, of_1h) || changed;
         if (changed && written < 0) {
@@ -65,28 +75,32 @@ static void read_cache(aip_span_t json, aip_span_t details, aip_usage_t *usage)
 
 static void read_usage(aip_span_t json, aip_usage_t *usage)
 {
-    static const aip_span_t names[] = {
-        AIP_NAME("prompt_tokens"),
-        AIP_NAME("completion_tokens"),
-        AIP_NAME("total_tokens"),
-        AIP_NAME("prompt_tokens_details"),
-        AIP_NAME("completion_tokens_details"),
+    static const aip_span_t names[COUNT] = {
+        [PROMPT] = AIP_NAME("prompt_tokens"),
+        [COMPLETION] = AIP_NAME("completion_tokens"),
+        [TOTAL] = AIP_NAME("total_tokens"),
+        [PROMPT_PARTS] = AIP_NAME("prompt_tokens_details"),
+        [COMPLETION_PARTS] = AIP_NAME("completion_tokens_details"),
+        [HIT] = AIP_NAME("prompt_cache_hit_tokens"),
+        [READ] = AIP_NAME("cache_read_input_tokens"),
+        [CREATED] = AIP_NAME("cache_creation_input_tokens"),
+        [BY_TTL] = AIP_NAME("cache_creation"),
     };
     static const aip_span_t reasoning[] = {AIP_NAME("reasoning_tokens")};
-    aip_json_member_t m[5], r;
+    aip_json_member_t m[COUNT], r;
     apr_int64_t total = -1;
     bool changed;
 
-    if (!aip_members_find(json, names, 5, m)) {
+    if (!aip_members_find(json, names, COUNT, m)) {
         return;
     }
-    changed = fold(m[0].value, &usage->prompt_tokens);
-    changed = fold(m[1].value, &usage->completion_tokens) || changed;
-    read_cache(json, m[3].value, usage);
-    if (find_in(m[4].value, reasoning, 1, &r)) {
+    changed = fold(m[PROMPT].value, &usage->prompt_tokens);
+    changed = fold(m[COMPLETION].value, &usage->completion_tokens) || changed;
+    read_cache(m, usage);
+    if (find_in(m[COMPLETION_PARTS].value, reasoning, 1, &r)) {
         fold(r.value, &usage->reasoning_tokens);
     }
-    if (fold(m[2].value, &total)) {
+    if (fold(m[TOTAL].value, &total)) {
         usage->total_tokens = total;
     } else if ((changed || usage->total_tokens < 0) && usage->prompt_tokens >= 0 &&
                usage->completion_tokens >= 0) {

@@ -265,12 +265,21 @@ static void stream(const work_t *w)
     need(read == EVENTS);
 }
 
+/* As for a stream's chunk, or for a span that tells why it ended. */
+static void answer(const work_t *w)
+{
+    aip_usage_t found = AIP_USAGE_UNKNOWN;
+    aip_answer_t read;
+
+    need(aip_answer_read(w->answer, &read, &found) && read.finish_reason.data);
+}
+
 static void usage(const work_t *w)
 {
     aip_usage_t found = AIP_USAGE_UNKNOWN;
-    aip_answer_t answer;
+    aip_answer_t read;
 
-    need(aip_answer_read(w->answer, &answer, &found) && found.cached_tokens == 20);
+    need(aip_answer_read_usage(w->answer, &read, &found) && found.cached_tokens == 20);
 }
 
 static void decide(const work_t *w)
@@ -304,6 +313,7 @@ static const struct {
              {"exchange-length", exchange_length},
              {"exchange-chunked", exchange_chunked},
              {"stream-100-events", stream},
+             {"answer-800B", answer},
              {"usage-800B", usage},
              {"decide-20-routes", decide},
              {"embed-20-words", embed}};
