@@ -10,7 +10,6 @@
 /** Times are microseconds; -1: there is none. */
 struct aip_account_t {
     const aip_target_t *target; /**< that answered, else the last that was tried, else NULL */
-    int index;                  /**< of the target in its list, or -1 */
     int status;                 /**< what the client got */
     const char *error_type; /**< NULL: all went well. Else a word of a bounded set: the code of our
                                own error, the outcome that cut an answer, or an upstream's status */
@@ -39,8 +38,5 @@ int aip_account_close(request_rec *r);
 
 /** Adds the account to the books of its target and gateway. */
 void aip_metrics_count(const aip_request_t *req, const aip_account_t *account);
-
-/** Of a request whose handler has ended; NULL: it has none. */
-const aip_account_t *aip_account_of(const request_rec *r);
 
 #endif

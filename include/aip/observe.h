@@ -58,9 +58,6 @@ const char *aip_real_text(double value, apr_pool_t *pool);
 /** "off", "miss", "hit", "shared". */
 const char *aip_cache_state_name(aip_cache_state_e state);
 
-/** What the distances alone say: {"reason", "route", "distance", "threshold"}. New reference. */
-struct json_t *aip_explain_decision(const aip_request_t *req);
-
 /** The threshold that holds for a target (NULL: the location's), or NULL. */
 const double *aip_explain_threshold(const aip_request_t *req, const aip_target_t *target);
 

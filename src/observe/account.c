@@ -13,16 +13,11 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 #define CLIENT_LEFT 499 /* nginx's number */
 
-static void find_target(const aip_request_t *req, aip_account_t *account)
+static const aip_target_t *target_of(const aip_request_t *req)
 {
-    const aip_targets_t *targets = req->conf->targets;
-    account->target = req->answered.target ? req->answered.target
-                      : req->upstream.n    ? req->upstream.attempts[req->upstream.n - 1].target
-                                           : NULL;
-    account->index = -1;
-    for (int i = 0; account->target && i < targets->n; i++) {
-        account->index = targets->list[i] == account->target ? i : account->index;
-    }
+    return req->answered.target ? req->answered.target
+           : req->upstream.n    ? req->upstream.attempts[req->upstream.n - 1].target
+                                : NULL;
 }
 
 /* Whether the client left before anything of an answer was on its way. */
@@ -100,7 +95,7 @@ int aip_account_close(request_rec *r)
     aip_account_t *account = apr_pcalloc(r->pool, sizeof *account);
     account->status = client_left(req) ? CLIENT_LEFT : r->status;
     account->usage = req->answered.usage;
-    find_target(req, account);
+    account->target = target_of(req);
     account->counted = account->target && req->answered.observed &&
                        (req->answered.target || account->usage.prompt_tokens >= 0);
     account->error_type = error_type(req, account->status);
@@ -113,10 +108,4 @@ int aip_account_close(request_rec *r)
     aip_environment_set(req, account);
     aip_trace_finish(req, account);
     return OK;
-}
-
-const aip_account_t *aip_account_of(const request_rec *r)
-{
-    const aip_request_t *req = aip_request_get(r);
-    return req ? req->account : NULL;
 }

@@ -146,7 +146,8 @@ static json_t *threshold_of(const aip_request_t *req, int route)
     return number(threshold_at(req, route));
 }
 
-json_t *aip_explain_decision(const aip_request_t *req)
+/* What the distances alone say. */
+static json_t *by_distance(const aip_request_t *req)
 {
     const aip_decision_t *d = &req->route.decision;
     const aip_routes_t *routes = req->conf->targets->routes;
@@ -249,7 +250,7 @@ static json_t *decision(const aip_request_t *req)
                           text(first ? first->f.description : NULL), "distance",
                           distance_of(req, route), "threshold", threshold_of(req, route));
     if (req->route.reason == AIP_REASON_STICKY) {
-        json_object_set_new(d, "without_session", aip_explain_decision(req));
+        json_object_set_new(d, "without_session", by_distance(req));
     }
     return d;
 }

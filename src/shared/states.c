@@ -170,11 +170,12 @@ static void *take_block(shelf_t *from, const char *name, apr_pool_t *ptemp)
         if (!slot && add_slots(from) == APR_SUCCESS) {
             slot = find_slot(from, key, &taken);
         }
-        if (!slot || !taken) {
-            if (slot) {
-                slot->generation = states->generation;
-            }
-            return slot ? slot->block : NULL;
+        if (!slot) {
+            return NULL;
+        }
+        if (!taken) {
+            slot->generation = states->generation;
+            return slot->block;
         }
     }
 }
