@@ -161,11 +161,11 @@ status=0
 wait $! || status=$?
 cat "$work/tap"
 
-passed=$(grep -cE '^ok [0-9]+' "$work/tap" || :)
-skipped=$(grep -ciE '^(ok [0-9]+.*# *skip|1\.\.0( |$))' "$work/tap" || :)
-todo=$(grep -ciE '^not ok [0-9]+.*# *todo' "$work/tap" || :)
-failed=$(grep -cE '^not ok [0-9]+' "$work/tap" || :)
-passed=$((passed - $(grep -ciE '^ok [0-9]+.*# *skip' "$work/tap" || :)))
+passed=$(grep -acE '^ok [0-9]+' "$work/tap" || :)
+skipped=$(grep -aciE '^(ok [0-9]+.*# *skip|1\.\.0( |$))' "$work/tap" || :)
+todo=$(grep -aciE '^not ok [0-9]+.*# *todo' "$work/tap" || :)
+failed=$(grep -acE '^not ok [0-9]+' "$work/tap" || :)
+passed=$((passed - $(grep -aciE '^ok [0-9]+.*# *skip' "$work/tap" || :)))
 failed=$((failed + skipped))
 [ "$todo" = 0 ] || echo "# $todo tests are marked as todo; they count as failed"
 [ "$skipped" = 0 ] || echo "# $skipped tests were skipped; they count as failed"
@@ -173,7 +173,7 @@ if [ $status -ne 0 ] && [ $failed -eq 0 ]; then
     echo "# the run ended with status $status (124: after the time limit)"
     failed=1
 fi
-if [ $status -eq 0 ] && ! grep -q '^Result: PASS' "$work/tap"; then
+if [ $status -eq 0 ] && ! grep -aq '^Result: PASS' "$work/tap"; then
     echo "# no test was run"
     failed=$((failed + 1))
 fi
