@@ -92,6 +92,21 @@ ask(20);
 my @spans = $collector->wait_spans(40);
 cmp_ok(scalar(my @seen = $collector->seen), '<=', 8, 'the spans of 20 requests go in few exports');
 is(scalar @spans, 40, 'all of them, each once');
+
+# What ends while a batch is under way waits for the interval, too.
+restart_with('AITracesFlushInterval 1000');
+$collector->mode('slow:0.1:200');
+my ($until, $asked) = (time + 2.5, 0);
+while (time < $until) {
+    ask(1);
+    $asked++;
+    select undef, undef, undef, 0.02;
+}
+wait_until('all spans', sub { 2 * $asked == map { @{$_->{spans}} } @seen = $collector->seen });
+cmp_ok(scalar @seen, '<=', 5, "spans of $asked requests in two and a half seconds: one export a second");
+cmp_ok($asked, '>', 10, 'which came all the time');
+
+restart_with('AITracesFlushInterval 200');
 for my $answer ('503:1', '429', '502', '504') {
     $collector->forget;
     $collector->mode($answer, 'ok');
