@@ -26,7 +26,7 @@ def facts():
         'cpu': cpu.group(1) if cpu else 'unknown', 'cores': os.cpu_count(),
         'memory_gb': round(int(memory.group(1)) / 1e6) if memory else None,
         'kernel': f'{platform.system()} {platform.release()} {platform.machine()}',
-        'system': system.group(1) if system else '', 'openssl': first_line('openssl', 'version'),
+        'system': system.group(1) if system else '', 'openssl': first_line('openssl', 'version').partition(' (')[0],
         'wrk': wrk, 'h2load': first_line('h2load', '--version'),
         'load': ' '.join(read('/proc/loadavg').split()[:3]),
         'date': datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M UTC'),

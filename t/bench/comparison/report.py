@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the measurements of a run to its tables, for the terminal and as Markdown."""
 from .load import percentile
+from .place import Failure
 
 MB = 1e6
 HEADS = {
@@ -128,16 +129,20 @@ def tables(run):
             for cell in f.cells]
 
 
+def machine(*all_runs):
+    m = all_runs[0]['machine']
+    software = dict.fromkeys(v for run in all_runs for v in [*run['versions'].values(), *(run['machine'][x] for x in ('openssl', 'wrk', 'h2load'))] if v)
+    return [f'machine: {m["cpu"]}, {m["cores"]} cores, {m["memory_gb"]} GB, {m["kernel"]}, {m["system"]}', f'software: {"; ".join(software)}']
+
+
 def facts(run):
     m = run['machine']
-    return [f'machine: {m["cpu"]}, {m["cores"]} cores, {m["memory_gb"]} GB, {m["kernel"]}, {m["system"]}',
-            'software: ' + '; '.join([*dict.fromkeys(v for v in run['versions'].values() if v), m['openssl'], m['wrk'], m['h2load']]),
-            f'run: {run["rounds"]} rounds' + (f' of {run["seconds"]} s' if run['kind'] != 'streams' else '') +
+    return [f'run: {run["rounds"]} rounds' + (f' of {run["seconds"]} s' if run['kind'] != 'streams' else '') +
             f', MPM {" and ".join(run["mpms"])}, load before it {m["load"]}, {m["date"]}; answers of {run["answer"]} B']
 
 
 def as_text(run):
-    lines = facts(run)
+    lines = machine(run) + facts(run)
     for name, head, rows in tables(run):
         widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
         lines += ['', name] + ['  '.join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths)))
@@ -145,12 +150,26 @@ def as_text(run):
     return '\n'.join(lines)
 
 
-def as_markdown(run):
-    lines = ['```sh', run['command'], '```', '', *(f'- {line}' for line in facts(run))]
+def as_markdown(run, with_machine=True):
+    lines = ['```sh', run['command'], '```', '', *(f'- {line}' for line in (machine(run) if with_machine else []) + facts(run))]
     for name, head, rows in tables(run):
         lines += ['', f'**{name}**', '', '| ' + ' | '.join(head) + ' |', '|---' + '|--:' * (len(head) - 1) + '|']
         lines += ['| ' + ' | '.join(r) + ' |' for r in rows]
     return '\n'.join(lines)
+
+
+def fill(document, by_name):
+    """The document with the tables of the runs {name: run} between its marks <!-- name --> and <!-- end name -->. A mark
+    without a run keeps what it has; a run without a mark is an error."""
+    parts = {name: as_markdown(run, False) for name, run in by_name.items()}
+    parts['machine'] = '\n'.join(f'- {line}' for line in machine(*by_name.values()))
+    for name, text_of in parts.items():
+        begin, end = f'<!-- {name} -->\n', f'<!-- end {name} -->'
+        if begin not in document or end not in document:
+            raise Failure(f'the document has no mark {begin.strip()} with {end} behind it')
+        head, _, rest = document.partition(begin)
+        document = f'{head}{begin}{text_of}\n{end}{rest.partition(end)[2]}'
+    return document
 
 
 def errors(run):
