@@ -5,7 +5,7 @@ from .place import Failure
 
 MB = 1e6
 HEADS = {
-    'requests': ['contender', 'req/s', 'of ProxyPass', 'quartiles', 'cpu us', 'of ProxyPass', 'p50 us', 'p99 us', '+p99 ProxyPass',
+    'requests': ['contender', 'req/s', 'ratio', 'quartiles', 'cpu us', 'cpu ratio', 'p50 us', 'p99 us', '+p99 ProxyPass',
                  '+p99 direct', 'RSS MB', 'errors'],
     'streams': ['contender', 'right', 'wrong', 'first p50 ms', 'first p99 ms', 'cpu us/stream', 'RSS over idle MB',
                 'PSS over idle MB', 'idle MB'],
