@@ -15,6 +15,7 @@ class Contender:
     embeds = False    # one embeddings call for each request
     streams = True
     patience = 60    # seconds until it listens
+    warm_up = 1    # seconds of load before the first round
     http2 = False    # can be measured with HTTP/2
 
     def __init__(self, setting):

@@ -173,7 +173,7 @@ class Gateway(Httpd):
 
     def failover(self):
         return ['AIBalancerAlgorithm priority', 'AIBalancerFailoverCriteria error timeout http_503',
-                f'AIBalancerMaxFails 0']
+                'AIBalancerMaxFails 0']
 
     def location(self):
         # Bodies of a megabyte and more.

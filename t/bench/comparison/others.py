@@ -118,6 +118,7 @@ class Nginx(Contender):
 
 class Portkey(Contender):
     way = 'portkey'
+    warm_up = 10    # until its code is compiled
 
     def folder(self):
         return os.path.join(self.setting.contenders, 'portkey', 'node_modules', '@portkey-ai', 'gateway')
@@ -145,6 +146,7 @@ class Portkey(Contender):
 
 class LiteLLM(Contender):
     way = 'litellm'
+    warm_up = 10
     patience = 600    # it imports for half a minute of CPU time
 
     def __init__(self, setting):

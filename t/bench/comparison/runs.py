@@ -60,7 +60,7 @@ def rounds(setting, contenders, cells, options, measure, prepare=None):
             if prepare:
                 prepare(cell)
             for c in order(contenders, number):
-                figures = measure(c, cell, options.seconds if number else 1)
+                figures = measure(c, cell, options.seconds if number else c.warm_up)
                 if number:
                     measured.append({'round': number, 'cell': cell, 'contender': c.name, **figures})
         if number:
