@@ -57,7 +57,7 @@ my %gateway = (
 );
 my $sizes = mpm() eq 'prefork'
     ? "StartServers 40\nMinSpareServers 40\nMaxSpareServers 60\nServerLimit 120\nMaxRequestWorkers 60\n"
-    : "StartServers 2\nServerLimit 8\nThreadsPerChild 32\nMaxRequestWorkers 64\nMinSpareThreads 1\nMaxSpareThreads 64\n";
+    : "StartServers 2\nServerLimit 8\nThreadsPerChild 32\nMaxRequestWorkers 64\nMinSpareThreads 30\nMaxSpareThreads 64\n";
 my $h = start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\n$sizes"
         . "MaxMemFree 256\nMaxKeepAliveRequests 0\nLogLevel ai_proxy_adv:info\nKeepAliveTimeout 30\nTimeout 10\nAIStatisticsLog $log\nAIMaxRequestBodySize 262144\nExtendedStatus On\nCoreDumpDirectory $dir\n"
         . "AIBalancerConnectTimeout 500\nAIBalancerReadTimeout 2000\nAIBalancerWriteTimeout 1000\n"
@@ -74,14 +74,14 @@ sub in_flight {
     return $sum;
 }
 
-# One letter for each thread. Those of generations that have ended and idle ones are of no interest.
+# One letter for each thread that is not idle; G: a child of an older generation that has not ended yet.
 sub busy_threads {
     my ($board) = ask('/server-status?auto')->{body} =~ /^Scoreboard: (.*)$/m;
     return $board =~ tr/_.//dr;
 }
 
 # Idle: nothing in flight, and the only thread at work is the one that says so.
-sub settled { return in_flight() == 0 && busy_threads() eq 'W' && children($h->{pid}) == $h->{children} }
+sub settled { return in_flight() == 0 && busy_threads() eq 'W' }
 
 # ---- faults ----
 
@@ -131,7 +131,6 @@ sub faults_until {
 mock_reset();
 mock_behave({model => 'soak-flood', times => -1, do => {stream => {auto => 1500}}});
 wait_until('the vault\'s secret', sub { ask('/ai-status')->json->{secrets}[0]{state} eq 'fresh' }, 20);
-$h->{children} = children($h->{pid});
 my ($begin, %before) = (time);
 $before{parent_fds} = descriptors($h->{pid});
 
@@ -147,15 +146,15 @@ AIPTest::at_end(sub { kill 'TERM', $load if $load });
 my $all = [sort keys %fault];
 faults_until($begin + 0.4 * $seconds, @$all);
 $h->graceful; # all children of what follows are as old
-wait_until('the children of one generation', sub { children($h->{pid}) == $h->{children} }, 60) if mpm() ne 'prefork';
 my @no_restart = grep { !/graceful/ } @$all;
 faults_until($begin + 0.6 * $seconds, @no_restart);
+wait_until('the end of the older children', sub { busy_threads() !~ /G/ }, 60);
 my %warm = map { $_ => {memory => anonymous_kib($_), descriptors => descriptors($_)} } children($h->{pid});
 faults_until($begin + $seconds, @no_restart);
 
 AIPTest::Setup::write_file("$dir/stop", '');
 my $settled = eval { wait_until('an idle server', \&settled, 60) };
-ok($settled, 'nothing is in flight and no thread at work when the load is over') or diag(in_flight() . ' in flight, threads ' . busy_threads() . ', children ' . children($h->{pid}));
+ok($settled, 'nothing is in flight and no thread at work when the load is over') or diag(in_flight() . ' in flight, threads ' . busy_threads() . ', children ' . join ' ', children($h->{pid}));
 AIPTest::Setup::write_file("$dir/idle", '');
 waitpid $load, 0;
 is($?, 0, 'the clients ended') or diag(slurp("$dir/load.err"));
@@ -166,13 +165,9 @@ cmp_ok(scalar keys %count, '>=', $seconds >= 100 ? keys %fault : 3, 'every kind 
 # ---- what is left ----
 
 my @now = children($h->{pid});
-if (mpm() eq 'prefork') {
-    my @kept = grep { $warm{$_} } @now;
-    cmp_ok(scalar @kept, '>', 0, 'children live on');
-} else {
-    is_deeply(\@now, [sort { $a <=> $b } keys %warm], 'the children are still those');
-}
-for my $pid (grep { $warm{$_} } @now) {
+my @kept = grep { $warm{$_} } @now;
+cmp_ok(scalar @kept, '>=', mpm() eq 'prefork' ? 10 : 1, 'children live on');
+for my $pid (@kept) {
     my $gained = anonymous_kib($pid) - $warm{$pid}{memory};
     diag(sprintf 'child %d: %d KiB when warm, %+d KiB since; %d descriptors, %+d', $pid, $warm{$pid}{memory}, $gained, descriptors($pid), descriptors($pid) - $warm{$pid}{descriptors});
     cmp_ok($gained, '<', $growth_kib, "child $pid: memory");
@@ -201,7 +196,7 @@ $h->stop;
 my @provoked = qw(AIP0021 AIP0022 AIP0025 AIP0043 AIP0062 AIP0105 AIP0106 AIP0200 AIP0202 AIP0209);
 is_deeply([$h->unexpected(@provoked, qr/\[socache_redis:/)], [], 'nothing unexpected in the error log');
 my $calls = () = $h->log =~ /^\[[^\]]*\] \[socache_redis:/mg;
-cmp_ok($calls, '<', 0.8 * $seconds * $h->{children}, "nor a flood of one message: $calls calls to Redis failed");
+cmp_ok($calls, '<', 0.8 * $seconds * (mpm() eq 'prefork' ? 40 : 2), "nor a flood of one message: $calls calls to Redis failed");
 if (!Test::More->builder->is_passing) { # for whoever looks for the cause: kept beside the logs of the run
     rename $_->[0], "$AIPTest::Setup::t/logs/soak_$_->[1]_log" for ["$h->{dir}/error_log", 'error'], [$log, 'statistics'], ["$dir/sent", 'sent'], ["$dir/seen", 'seen'];
 }
