@@ -35,9 +35,9 @@ typedef struct aip_answered_t {
     const char *service_tier;   /**< that the provider reported, NULL: none */
     apr_time_t first_byte_at; /**< of a stream that was read: first content of any kind, 0: none */
     aip_span_t sent_body;     /**< body sent upstream */
-    aip_span_t payload; /**< response body of what is no stream; for its usage, or with
-                           log_payloads */
-    const char *cut;    /**< outcome word when the answer broke off after commit, else NULL */
+    aip_span_t payload;       /**< response body of what is no stream; for its usage, or with
+                                 log_payloads */
+    const char *cut;          /**< outcome word when the answer broke off after commit, else NULL */
 
     const struct aip_reassembly_t *whole; /**< a stream's payload; only with log_payloads */
 } aip_answered_t;
@@ -104,7 +104,8 @@ typedef struct aip_request_t {
     struct {
         int n;
         aip_attempt_t *attempts; /**< as many as there are candidates */
-        aip_error_t unsent;      /**< why the last target that was not asked was not */
+        apr_pool_t *body;   /**< of a large body that was built for the last attempt, or NULL */
+        aip_error_t unsent; /**< why the last target that was not asked was not */
         apr_interval_time_t
             passing; /**< after the last attempt, what was held went to the client */
     } upstream;

@@ -123,7 +123,7 @@ status=0
 # shellcheck disable=SC2086
 (cd "$work" && exec $as_user env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp LC_ALL=C.UTF-8 \
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_AIPCTL="$work/bin/aipctl" AIP_APXS="$apxs" AIP_MPM="$mpm" \
-    AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
+    AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_SOAK_SEED="${AIP_SOAK_SEED:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_VAULT_DIR="$vault_dir" \
     AIP_AWS_DIR="$aws_dir" AIP_BROWSER_DIR="$browser_dir" CHROMIUM="${CHROMIUM:-$(command -v chromium || :)}" \
     AIP_OTLP_DIR="$otlp_dir" \

@@ -4,6 +4,7 @@
  * json.c found. */
 
 #include "aip/json.h"
+#include "aip/large.h"
 #include "json_private.h"
 
 /* The new text grows to the right; the old one is read from `p`. */
@@ -88,7 +89,7 @@ aip_span_t aip_json_splice(aip_span_t text, const aip_json_edit_t *edits, size_t
 
     for (i = 0; i < n; i++)
         size += edits[i].name.len + edits[i].value.len + sizeof(",\"\":") - 1;
-    s.out = out = apr_palloc(pool, size);
+    s.out = out = aip_large_alloc(pool, size);
     for (i = 0; i < count; i++) {
         const aip_json_member_t *found = order[i]->found;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The request's header checks and body. Read once into memory, up to AIMaxRequestBodySize, never to
  * a file. */
+#include "aip/large.h"
 #include "aip/request.h"
 
 #include <apr_strings.h>
@@ -92,9 +93,7 @@ static void append(buffer_t *buffer, const char *data, apr_size_t len, apr_pool_
 {
     if (buffer->len + len > buffer->room) {
         apr_size_t room = 2 * (buffer->len + len);
-        char *grown = apr_palloc(pool, room);
-        memcpy(grown, buffer->data, buffer->len);
-        buffer->data = grown;
+        buffer->data = aip_large_grow(pool, buffer->data, buffer->len, buffer->room, room);
         buffer->room = room;
     }
     memcpy(buffer->data + buffer->len, data, len);
@@ -159,7 +158,7 @@ int aip_body_read(aip_request_t *req, aip_error_t *err)
                                    ? (apr_size_t)announced + 1
                                    : FIRST_ROOM};
     apr_status_t rv = APR_SUCCESS;
-    buffer.data = apr_palloc(r->pool, buffer.room);
+    buffer.data = aip_large_alloc(r->pool, buffer.room);
     while (rv == APR_SUCCESS) {
         rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES, APR_BLOCK_READ, READ_SIZE);
         if (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb)) {

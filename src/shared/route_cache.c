@@ -30,7 +30,9 @@ struct aip_route_cache_t {
     ap_socache_instance_t *instance;
     apr_global_mutex_t *mutex; /* NULL: the provider needs none */
     bool open;
-    _Atomic(apr_int64_t) paused_until; /* in this child */
+    _Atomic(apr_int64_t) paused_until; /* in this child; 0: not at all */
+    atomic_bool away;                  /* in this child, as the log says */
+    atomic_bool undecided;             /* away, but a retrieve has not failed since */
 };
 
 int aip_route_cache_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
@@ -261,24 +263,43 @@ static void unlock(const aip_route_cache_t *cache, const sigset_t *before)
     aip_signals_restore(before);
 }
 
-/* What a call over the network tells of the cache. */
-static void judge(aip_route_cache_t *cache, apr_status_t rv, request_rec *r)
+/* What a call over the network tells of the cache. Providers say "not found" of a server that they
+ * hold for dead as well: to a retrieve that is a miss, or nothing at all, and the next store tells
+ * which; to a store it is a failure. */
+static void judge(aip_route_cache_t *cache, apr_status_t rv, bool store, request_rec *r)
 {
-    apr_int64_t paused = atomic_load(&cache->paused_until);
     if (rv == APR_EBUSY || rv == APR_EINVAL || rv == APR_ENOMEM || rv == APR_ENOSPC) {
         return; /* nothing about the cache: a value that does not fit, a busy moment */
     }
-    if (rv == APR_SUCCESS || APR_STATUS_IS_NOTFOUND(rv)) {
-        if (paused && atomic_compare_exchange_strong(&cache->paused_until, &paused, 0)) {
+    if (rv == APR_SUCCESS) {
+        atomic_store(&cache->paused_until, 0);
+        if (atomic_exchange(&cache->away, false)) {
             ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "AIP0063: AIRouteCache %s is back",
                           cache->name);
         }
-    } else if (atomic_exchange(&cache->paused_until, apr_time_now() + PAUSE) == 0) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, r,
-                      "AIP0062: AIRouteCache %s does not answer; this child decides without it and "
-                      "tries again every %d s",
-                      cache->name, (int)apr_time_sec(PAUSE));
+    } else if (APR_STATUS_IS_NOTFOUND(rv) && !store) {
+        atomic_store(&cache->undecided, atomic_load(&cache->away));
+    } else {
+        atomic_store(&cache->paused_until, apr_time_now() + PAUSE);
+        if (!atomic_exchange(&cache->away, true)) {
+            ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, r,
+                          "AIP0062: AIRouteCache %s does not answer; this child decides without it "
+                          "and tries again every %d s",
+                          cache->name, (int)apr_time_sec(PAUSE));
+        }
     }
+}
+
+/* While the cache is away one request in each PAUSE finds out, by one retrieve and, where that left
+ * it open, one store; the others go on without. */
+static bool may_call(aip_route_cache_t *cache, bool store, apr_time_t now)
+{
+    apr_int64_t paused = atomic_load(&cache->paused_until);
+    if (!paused || (store && atomic_exchange(&cache->undecided, false))) {
+        return true;
+    }
+    return now >= paused &&
+           atomic_compare_exchange_strong(&cache->paused_until, &paused, now + PAUSE);
 }
 
 static apr_status_t call(aip_route_cache_t *cache, request_rec *r, const unsigned char *key,
@@ -291,15 +312,9 @@ static apr_status_t call(aip_route_cache_t *cache, request_rec *r, const unsigne
                           .key_len = AIP_CACHE_KEY,
                           .store = expiry != 0,
                           .expiry = expiry};
-    apr_int64_t paused = atomic_load(&cache->paused_until);
     apr_time_t now = apr_time_now();
-    if (now < paused) {
+    if (!may_call(cache, c.store, now)) {
         return APR_TIMEUP;
-    }
-    if (paused) { /* one request finds out; the others go on without */
-        if (!atomic_compare_exchange_strong(&cache->paused_until, &paused, now + PAUSE)) {
-            return APR_TIMEUP;
-        }
     }
     const aip_request_t *req = aip_request_get(r);
     apr_interval_time_t limit = LIMIT;
@@ -310,7 +325,7 @@ static apr_status_t call(aip_route_cache_t *cache, request_rec *r, const unsigne
         return APR_TIMEUP;
     }
     apr_status_t rv = aip_cache_call(&c, data, len, limit);
-    judge(cache, rv, r);
+    judge(cache, rv, c.store, r);
     return rv;
 }
 

@@ -2,6 +2,7 @@
 /* The attempt loop: candidate after candidate until one is committed. What an outcome means is
  * decided in judge.c, what the client gets in the end in last_word.c. */
 #include "aip/access.h"
+#include "aip/large.h"
 #include "aip/state.h"
 #include "credential.h"
 #include "judge.h"
@@ -42,10 +43,9 @@ static bool keeps_own(const aip_request_t *req, const aip_target_t *target)
 
 /* Without a credential as the statistics log may show it: "***" stands for it, whosever it is. */
 static aip_span_t build_body(const aip_request_t *req, const aip_target_t *target,
-                             const aip_credential_t *credential)
+                             const aip_credential_t *credential, apr_pool_t *pool)
 {
     const aip_target_fields_t *f = &target->f;
-    apr_pool_t *pool = req->r->pool;
     aip_chat_options_t options = {
         .model = f->model_name,
         .max_tokens = int_json(f->set[AIP_T_max_tokens], f->max_tokens, pool),
@@ -65,6 +65,20 @@ static aip_span_t build_body(const aip_request_t *req, const aip_target_t *targe
             aip_json_quote(credential ? credential->body_value : AIP_SPAN("***"), pool);
     }
     return aip_chat_build(&req->chat, &options, pool);
+}
+
+/* For the body of the next attempt: a large one takes the place of the last attempt's. */
+static apr_pool_t *body_pool(aip_request_t *req)
+{
+    if (req->body.len < AIP_LARGE) {
+        return req->r->pool;
+    }
+    if (req->upstream.body) {
+        apr_pool_clear(req->upstream.body);
+    } else {
+        apr_pool_create(&req->upstream.body, req->r->pool);
+    }
+    return req->upstream.body;
 }
 
 /* A handshake that failed because its time was over. */
@@ -118,7 +132,7 @@ static void exchange(aip_request_t *req, const aip_target_t *target, const aip_e
 static void ask(aip_request_t *req, const aip_target_t *target, const aip_credential_t *credential,
                 aip_sink_state_t *state, aip_http1_result_t *result)
 {
-    aip_span_t body = build_body(req, target, credential);
+    aip_span_t body = build_body(req, target, credential, body_pool(req));
     aip_http1_request_t request = {.head = aip_request_head(req, target, credential, body),
                                    .body = body};
     bool reused;
@@ -126,7 +140,7 @@ static void ask(aip_request_t *req, const aip_target_t *target, const aip_creden
     req->answered = (aip_answered_t){.usage = AIP_USAGE_UNKNOWN};
     req->answered.model = target->f.model_name ? target->f.model_name : req->chat.model;
     req->answered.sent_body = target->f.logging_log_payloads && target->body_param >= 0
-                                  ? build_body(req, target, NULL)
+                                  ? build_body(req, target, NULL, req->r->pool)
                                   : body;
     if (!request.head.data) {
         *result = (aip_http1_result_t){.outcome = AIP_OUTCOME_SECRET};

@@ -6,6 +6,7 @@
 
 #include "aip/access.h"
 #include "aip/embed_texts.h"
+#include "aip/large.h"
 
 #include <apr_strings.h>
 #include <http_log.h>
@@ -39,11 +40,7 @@ static aip_sink_e on_body(void *ctx, const char *data, size_t len)
     }
     if (answer->len + len > answer->room) {
         size_t room = 2 * (answer->len + len) + 16384;
-        char *grown = apr_palloc(answer->pool, room);
-        if (answer->len) {
-            memcpy(grown, answer->data, answer->len);
-        }
-        answer->data = grown;
+        answer->data = aip_large_grow(answer->pool, answer->data, answer->len, answer->room, room);
         answer->room = room;
     }
     memcpy(answer->data + answer->len, data, len);

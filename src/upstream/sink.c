@@ -4,6 +4,8 @@
  * leaves no trace. */
 #include "sink.h"
 
+#include "aip/large.h"
+
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_protocol.h>
@@ -176,11 +178,8 @@ static void copy_bytes(aip_sink_state_t *state, const char *data, size_t len)
     }
     if (state->copied + len > state->copy_room) {
         apr_size_t room = 2 * (state->copied + len) + 4096;
-        char *grown = apr_palloc(state->req->r->pool, room);
-        if (state->copied) {
-            memcpy(grown, state->copy, state->copied);
-        }
-        state->copy = grown;
+        state->copy =
+            aip_large_grow(state->req->r->pool, state->copy, state->copied, state->copy_room, room);
         state->copy_room = room;
     }
     memcpy(state->copy + state->copied, data, len);

@@ -11,6 +11,7 @@ int main(void)
         json_out_suite,
         json_values_suite,
         json_splice_suite,
+        large_suite,
         chat_suite,
         calibrate_suite, chat_build_suite, chat_needs_suite, chat_needs_suite,
         http1_suite,

@@ -36,6 +36,7 @@ Suite *identity_gcp_suite(void);
 Suite *json_out_suite(void);
 Suite *json_suite(void);
 Suite *json_splice_suite(void);
+Suite *large_suite(void);
 Suite *json_values_suite(void);
 Suite *mask_suite(void);
 Suite *model2vec_suite(void);

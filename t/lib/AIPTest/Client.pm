@@ -20,7 +20,7 @@ sub new {
     my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $opt{port}, Timeout => 5)
         or die "no connection to port $opt{port}: $!\n";
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
-    return bless {socket => $socket, timeout => $opt{timeout}, in => '', requests => 0}, $class;
+    return bless {socket => $socket, timeout => $opt{timeout}, in => '', requests => 0, method => ''}, $class;
 }
 
 # Bytes as they are.
