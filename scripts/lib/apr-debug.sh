@@ -15,12 +15,13 @@ version=$(dpkg-query -W -f '${source:Version}' libapr1)
 
 # Sources from where the machine has its packages from, with lists of our own.
 sources() {
+    # shellcheck disable=SC2016
     apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | while read -r site release component; do
         [ "${component%/*}" = main ] || continue
         echo "deb-src $site $release $component"
     done
 }
-rm -rf "$dir"/*
+rm -rf "${dir:?}"/*
 mkdir -p "$dir/apt/lists/partial" "$dir/apt/parts" "$dir/src"
 apt_options=(-o "Dir::Etc::SourceList=$dir/apt/sources.list" -o "Dir::Etc::SourceParts=$dir/apt/parts" -o "Dir::State::Lists=$dir/apt/lists"
     -o APT::Sandbox::User=root)
