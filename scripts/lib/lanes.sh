@@ -67,7 +67,7 @@ httpd=$(apxs -q SBINDIR)/$(apxs -q PROGNAME)
 prepare_asan() {
     build_with '-O1 -g' --enable-sanitizers
     preloads
-    local options=strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1
+    local options=detect_stack_use_after_return=1:check_initialization_order=1
     options=$options:malloc_context_size=15:abort_on_error=1:exitcode=0
     tool_env="ASAN_OPTIONS=$options:log_path=$reports/report"
     tool_env="$tool_env UBSAN_OPTIONS=print_stacktrace=1:log_path=$reports/report"
