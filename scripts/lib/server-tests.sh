@@ -9,8 +9,9 @@
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
 # AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_BROWSER_DIR (npm ci),
-# AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR (virtual environments) are handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (2400) is
-# ended.
+# AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR (virtual environments) are handed on, as copies if need be.
+# AIP_TEST_HTTPD is started in place of httpd, with httpd's arguments (a wrapper that puts a tool in front of it); AIP_TEST_ENV
+# are assignments, apart by spaces, that everything inherits. A run that takes longer than AIP_TEST_LIMIT seconds (2400) is ended.
 set -eu
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
@@ -119,10 +120,12 @@ done
 
 # What a test inherits is chosen here: no proxy settings, no key of the caller's. In the background, because the shell
 # would put a signal off until the run has ended.
+read -r -a more <<<"${AIP_TEST_ENV:-}"
 status=0
 # shellcheck disable=SC2086
 (cd "$work" && exec $as_user env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp LC_ALL=C.UTF-8 \
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_AIPCTL="$work/bin/aipctl" AIP_APXS="$apxs" AIP_MPM="$mpm" \
+    "${more[@]}" AIP_TEST_HTTPD="${AIP_TEST_HTTPD:-}" \
     AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_SOAK_SEED="${AIP_SOAK_SEED:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_VAULT_DIR="$vault_dir" \
     AIP_AWS_DIR="$aws_dir" AIP_BROWSER_DIR="$browser_dir" CHROMIUM="${CHROMIUM:-$(command -v chromium || :)}" \

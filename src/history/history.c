@@ -87,6 +87,17 @@ void aip_history_sum(const aip_figures_row_t rows[AIP_HISTORY_MINUTES], aip_figu
 
 /* ---- rings ---- */
 
+/* A writer that was held up may write on while the ring has come round to its entry again. */
+static apr_uint64_t check_of(apr_uint64_t ticket, const apr_uint64_t words[AIP_RECORD_WORDS])
+{
+    apr_uint64_t hash = ticket;
+    for (int i = 0; i < AIP_RECORD_WORDS; i++) {
+        hash = (hash ^ words[i]) * 1099511628211u;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
 static void put(aip_record_t *ring, int n, _Atomic(apr_uint64_t) *next, const void *data,
                 size_t size)
 {
@@ -94,13 +105,14 @@ static void put(aip_record_t *ring, int n, _Atomic(apr_uint64_t) *next, const vo
     aip_record_t *record = &ring[(ticket - 1) % (apr_uint64_t)n];
     memcpy(words, data, size);
     atomic_store(&record->ticket, 0);
+    atomic_store(&record->check, check_of(ticket, words));
     for (int i = 0; i < AIP_RECORD_WORDS; i++) {
         atomic_store(&record->words[i], words[i]);
     }
     atomic_store(&record->ticket, ticket);
 }
 
-/* @return false: it is being written, or was overtaken */
+/* @return false: it is being written, or was overtaken, or two have written in it */
 static bool get(const aip_record_t *record, apr_uint64_t ticket, void *data, size_t size)
 {
     apr_uint64_t words[AIP_RECORD_WORDS];
@@ -111,7 +123,8 @@ static bool get(const aip_record_t *record, apr_uint64_t ticket, void *data, siz
         words[i] = atomic_load(&record->words[i]);
     }
     memcpy(data, words, size);
-    return atomic_load(&record->ticket) == ticket;
+    return atomic_load(&record->check) == check_of(ticket, words) &&
+           atomic_load(&record->ticket) == ticket;
 }
 
 /* Newest first. */
