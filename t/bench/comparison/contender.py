@@ -53,6 +53,10 @@ class Contender:
     def log(self):
         return self.process.tail() if self.process else ''
 
+    def complaints(self):
+        """The most frequent errors in its log: [text]"""
+        return []
+
     # ---- whether it brings the chat to the model
 
     def ask(self, text):

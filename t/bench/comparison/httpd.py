@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contenders that are an httpd: ProxyPass and the gateway in its forms, each in an instance of its own, so that CPU time
 and memory can be told apart. All have the same server configuration, access log included."""
+import collections
 import os
 import re
 import subprocess
 
 from . import upstream
 from .contender import Contender
-from .place import Failure
+from .place import Failure, read
 
 SERVER = '''ServerRoot {dir}
 DefaultRuntimeDir {dir}
@@ -127,6 +128,13 @@ class Httpd(Contender):
         except OSError:
             return super().log()
 
+    def complaints(self):
+        found = collections.Counter()
+        for line in read(f'{self.dir}/error.log').splitlines():
+            if re.search(r'\[\w*:(error|crit|alert|emerg)\]', line):
+                found[re.sub(r'^(\[[^]]*\] )*', '', line)] += 1
+        return [f'{count} times: {line}' for line, count in found.most_common(3)]
+
     def version(self):
         out = subprocess.run([self.binary, '-v'], capture_output=True, text=True, check=True).stdout
         return out.splitlines()[0].partition(': ')[2]
@@ -137,8 +145,8 @@ class ProxyPass(Httpd):
 
     def location(self):
         s, path = self.setting, self.path
-        verified = ['SSLProxyEngine on', 'SSLProxyVerify require', 'SSLProxyCheckPeerName on', 'SSLProxyProtocol all -SSLv3 -TLSv1 -TLSv1.1',
-                    f'SSLProxyCACertificateFile {self.place.path("ca.pem")}'] if s.tls else []
+        verified = ['SSLProxyEngine on', 'SSLProxyVerify require', 'SSLProxyCheckPeerName on',
+                    'SSLProxyProtocol all -SSLv3 -TLSv1 -TLSv1.1', f'SSLProxyCACertificateFile {self.place.path("ca.pem")}'] if s.tls else []
         first = self.mock.url(s.tls)
         if not s.failing:
             return verified + [f'ProxyPass {path} {first}{path} enablereuse=on']
@@ -208,8 +216,10 @@ class Semantic(Gateway):
     def directives(self):
         return ['AIBalancerAlgorithm semantic', 'AIVectordbDistanceMetric cosine', 'AIVectordbThreshold 0.8',
                 'AIRouteOnFailure fail', f'AIRouteCache {self.cache}', *self.embedder(),
-                *self.target('kitchen', more=['AIDescription "axis:0 1 Cooking: recipes, meals, baking, ingredients and the kitchen"']),
-                *self.target('travel', True, ['AIDescription "axis:1 1 Travel: flights, trains, hotels, luggage and the border"']),
+                *self.target('kitchen', more=[
+                    'AIDescription "axis:0 1 Cooking: recipes, meals, baking, ingredients and the kitchen"']),
+                *self.target('travel', True, [
+                    'AIDescription "axis:1 1 Travel: flights, trains, hotels, luggage and the border"']),
                 *self.target('rest', True, ['AIDescription CATCHALL'])]
 
     def compare(self, asked, record):

@@ -49,8 +49,8 @@ http {{
 LOOPBACK = '''const net = require('node:net');
 const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (first, ...rest) {
-    const at = typeof first === 'object' && first !== null ? { ...first, host: '127.0.0.1' } : { port: Number(first), host: '127.0.0.1' };
-    return listen.call(this, at, ...rest.filter((r) => typeof r === 'function'));
+    const given = typeof first === 'object' && first !== null ? first : { port: Number(first) };
+    return listen.call(this, { ...given, host: '127.0.0.1' }, ...rest.filter((r) => typeof r === 'function'));
 };
 '''
 
@@ -180,8 +180,8 @@ class LiteLLM(Contender):
             [self.program('litellm'), '--config', conf, '--host', '127.0.0.1', '--port', str(self.port),
              '--num_workers', str(os.cpu_count()), '--telemetry', 'False',
              '--timeout_worker_healthcheck', '600'], 'litellm.log', cwd=self.place.dir,
-            env={'LITELLM_MASTER_KEY': self.key, 'LITELLM_LOCAL_MODEL_COST_MAP': 'True', 'LITELLM_LOG': 'ERROR', 'LITELLM_MODE': 'PRODUCTION',
-                 'SSL_CERT_FILE': self.place.path('ca.pem'), 'NO_PROXY': '127.0.0.1,localhost'})
+            env={'LITELLM_MASTER_KEY': self.key, 'LITELLM_LOCAL_MODEL_COST_MAP': 'True', 'LITELLM_LOG': 'ERROR',
+                 'LITELLM_MODE': 'PRODUCTION', 'SSL_CERT_FILE': self.place.path('ca.pem'), 'NO_PROXY': '127.0.0.1,localhost'})
 
     def version(self):
         return 'litellm ' + subprocess.run(

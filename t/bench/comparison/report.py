@@ -131,8 +131,10 @@ def tables(run):
 
 def machine(*all_runs):
     m = all_runs[0]['machine']
-    software = dict.fromkeys(v for run in all_runs for v in [*run['versions'].values(), *(run['machine'][x] for x in ('openssl', 'wrk', 'h2load'))] if v)
-    return [f'machine: {m["cpu"]}, {m["cores"]} cores, {m["memory_gb"]} GB, {m["kernel"]}, {m["system"]}', f'software: {"; ".join(software)}']
+    tools = [m[x] for x in ('openssl', 'wrk', 'h2load')]
+    software = dict.fromkeys(v for v in [*(v for run in all_runs for v in run['versions'].values()), *tools] if v)
+    return [f'machine: {m["cpu"]}, {m["cores"]} cores, {m["memory_gb"]} GB, {m["kernel"]}, {m["system"]}',
+            f'software: {"; ".join(software)}']
 
 
 def facts(run):

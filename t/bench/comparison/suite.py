@@ -9,16 +9,16 @@ from .place import Failure
 
 OWN = 'nginx,proxypass,gateway,round-robin,semantic-hit,semantic-local,semantic-remote,observed'
 SHORT = 'direct,nginx,proxypass,gateway,semantic-hit,observed'
-RUNS = {    # name: (rounds, arguments)
-    'contenders': (5, '--bodies 2000 --conns 1 16 64'),
-    'request': (9, f'--only direct,{OWN} --bodies 310 --conns 1 16 64'),
-    'bodies': (7, f'--only {SHORT} --bodies 310 2000 33000 1000000 --conns 16'),
-    'tls': (9, '--only direct,nginx,proxypass,gateway,observed --tls --bodies 310 33000 --conns 1 16 64'),
-    'http2': (7, '--http2 --bodies 2000 --conns 1 8'),
-    'streams': (3, '--streams 100 1000 5000'),
-    'failover': (5, '--failing --conns 1 16'),
-    'mpm': (9, '--mpm event worker --only proxypass,gateway,observed --bodies 310 --conns 1 16 64'),
-    'growth': (1, '--million --only gateway,semantic-hit,semantic-local,observed'),
+RUNS = {    # name: (rounds, seconds, arguments)
+    'contenders': (5, 2, '--bodies 2000 --conns 1 16 64'),
+    'request': (9, 1, f'--only direct,{OWN} --bodies 310 --conns 1 16 64'),
+    'bodies': (7, 1, f'--only {SHORT} --bodies 310 2000 33000 1000000 --conns 16'),
+    'tls': (9, 1, '--only direct,nginx,proxypass,gateway,observed --tls --bodies 310 33000 --conns 1 16 64'),
+    'http2': (7, 1, '--http2 --bodies 2000 --conns 1 8'),
+    'streams': (3, 1, '--streams 100 1000 5000'),
+    'failover': (5, 1, '--failing --conns 1 16'),
+    'mpm': (9, 1, '--mpm event worker --only proxypass,gateway,observed --bodies 310 --conns 1 16 64'),
+    'growth': (1, 1, '--million --only gateway,semantic-hit,semantic-local,observed'),
 }
 
 
@@ -29,9 +29,9 @@ def run(program, options):
     for name in options.suite_only or RUNS:
         if name not in RUNS:
             raise Failure(f'no run {name}; there are {" ".join(RUNS)}')
-        rounds, arguments = RUNS[name]
-        rounds = options.rounds or rounds
-        command = [sys.executable, program, *arguments.split(), '--rounds', str(rounds), '--seconds', str(options.seconds),
+        rounds, seconds, arguments = RUNS[name]
+        command = [sys.executable, program, *arguments.split(), '--rounds', str(options.rounds or rounds),
+                   '--seconds', str(options.seconds or seconds),
                    '--json', os.path.join(options.suite, f'{name}.json')]
         for option, path in files.items():
             command += [f'--{option.replace("_", "-")}', path]
