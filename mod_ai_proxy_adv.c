@@ -117,6 +117,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     aip_routers_init(pchild, s);
     aip_exchange_init(pchild, s);
     aip_traces_child_init(pchild, s);
+    aip_hold_child_init();
 }
 
 static void register_hooks(apr_pool_t *pool)
@@ -152,6 +153,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_insert_error_filter(aip_hook_insert_error_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_log_transaction(aip_account_close, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(aip_statistics_write, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_log_transaction(aip_hold_client, NULL, NULL, APR_HOOK_REALLY_LAST);
     aip_register_filters();
     aip_backend_register();
 }

@@ -25,7 +25,7 @@ sub target {
 
 sub location {
     my ($path, $url, @lines) = @_;
-    return "<Location /$path>\nAIProxy On\nAIBalancerConnectTimeout 600\nAIBalancerReadTimeout 3000\n" . join("\n", @lines, '') . target($path, $url) . "</Location>\n";
+    return "<Location /$path>\nAIProxy On\nAIBalancerConnectTimeout 1500\nAIBalancerReadTimeout 3000\n" . join("\n", @lines, '') . target($path, $url) . "</Location>\n";
 }
 
 sub routing {

@@ -28,12 +28,12 @@ Listen 127.0.0.1:\${SPARE_1_PORT}
 ${more}Protocols h2c http/1.1
 <Location /u>
 AIProxy On
-AIBalancerReadTimeout 700
+AIBalancerReadTimeout 1500
 AIBalancerConnectTimeout 500
 ${\target('one')}</Location>
 <Location /tls>
 AIProxy On
-AIBalancerReadTimeout 700
+AIBalancerReadTimeout 1500
 ${\tls_target('two')}</Location>
 AIStatisticsLog statistics
 <Location ~ "^/echo-">

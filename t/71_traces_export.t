@@ -92,6 +92,21 @@ ask(20);
 my @spans = $collector->wait_spans(40);
 cmp_ok(scalar(my @seen = $collector->seen), '<=', 8, 'the spans of 20 requests go in few exports');
 is(scalar @spans, 40, 'all of them, each once');
+
+# What ends while a batch is under way waits for the interval, too.
+restart_with('AITracesFlushInterval 1000');
+$collector->mode('slow:0.1:200');
+my ($until, $asked) = (time + 2.5, 0);
+while (time < $until) {
+    ask(1);
+    $asked++;
+    select undef, undef, undef, 0.02;
+}
+wait_until('all spans', sub { 2 * $asked == map { @{$_->{spans}} } @seen = $collector->seen });
+cmp_ok(scalar @seen, '<=', 5, "spans of $asked requests in two and a half seconds: one export a second");
+cmp_ok($asked, '>', 10, 'which came all the time');
+
+restart_with('AITracesFlushInterval 200');
 for my $answer ('503:1', '429', '502', '504') {
     $collector->forget;
     $collector->mode($answer, 'ok');
@@ -150,11 +165,11 @@ is_deeply([$h->deaths], [], 'hangs: without force');
 
 # ---- a full queue ----
 restart_with('AITracesFlushInterval 20', 'AITracesQueueSize 4');
-$collector->mode('slow:1.5:200', 'ok');
+$collector->mode('slow:3:200', 'ok');
 ask(1);
 $collector->wait_seen(1);
 my $took = ask(40);
-cmp_ok($took, '<', 1.4, 'a full queue: requests are answered as ever');
+cmp_ok($took, '<', 2.8, 'a full queue: requests are answered as ever');
 my ($dropped) = said('faster than') =~ /, (\d+) found the queue full/;
 is($dropped, 72, 'a full queue: four wait, the spans of the others are dropped and counted');
 $collector->wait_seen(2);

@@ -1,5 +1,6 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: Apache-2.0
+# mpm: full
 # Mixed traffic for AIP_SOAK_SECONDS (120) while targets, Redis, embedder and vault die and come back, httpd restarts
 # gracefully, clients read slowly or leave: nothing crashes, leaks, hangs, is lost or sent twice, and the statistics log has
 # each request once. After 40 % of the time no restart comes any more; the children's memory is compared from 60 % on. The

@@ -41,6 +41,7 @@ typedef struct aip_minute_t {
 #define AIP_RECORD_WORDS 11
 typedef struct aip_record_t {
     _Atomic(apr_uint64_t) ticket; /**< of its writer; 0: is being written, or never was */
+    _Atomic(apr_uint64_t) check;  /**< over ticket and words: writers may meet in one entry */
     _Atomic(apr_uint64_t) words[AIP_RECORD_WORDS];
 } aip_record_t;
 

@@ -127,6 +127,13 @@ aip_request_t *aip_request_dry_run(request_rec *r, const aip_dir_conf_t *conf, a
 int aip_hook_translate_name(request_rec *r);
 int aip_hook_map_to_storage(request_rec *r);
 int aip_hook_handler(request_rec *r);
+
+/** Under MPM event: waits for the next request of a client that is likely to ask again, as
+ * AIKeepAliveHold says. The last of the hooks of a transaction; DECLINED. */
+int aip_hold_client(request_rec *r);
+
+/** In a child that starts. */
+void aip_hold_child_init(void);
 void aip_hook_insert_error_filter(request_rec *r);
 void aip_register_filters(void);
 

@@ -57,6 +57,9 @@ aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t jso
  * order, the caller's to free(); NULL: it is empty */
 aip_trace_item_t *aip_trace_queue_take(aip_trace_queue_t *queue, size_t bytes);
 
+/** Whether it is half full or more: when AIP_TRACE_QUEUED_WAKE is told. */
+bool aip_trace_queue_pressed(aip_trace_queue_t *queue);
+
 /* ---- the export ---- */
 
 typedef struct aip_trace_exporter_t {

@@ -8,9 +8,10 @@
 #
 # Prints TAP of all files and, last, "server MPM: P passed, F failed". A test that was skipped, a plan that was not kept
 # and a file that died count as failed. The logs go to AIP_LOGDIR when it is set. AIP_TEST_USER names the user (nobody).
-# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_BROWSER_DIR (npm ci), AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR
-# (virtual environments) are handed on, as copies if need be. A run that takes longer than AIP_TEST_LIMIT seconds (2400) is
-# ended.
+# AIP_REDIS_DIR (redis.sh fetch), AIP_PGSQL_DIR (pgsql.sh fetch), AIP_VAULT_DIR (vault.sh fetch), AIP_BROWSER_DIR (npm ci),
+# AIP_CLIENTS_DIR, AIP_AWS_DIR and AIP_OTLP_DIR (virtual environments) are handed on, as copies if need be.
+# AIP_TEST_HTTPD is started in place of httpd, with httpd's arguments (a wrapper that puts a tool in front of it); AIP_TEST_ENV
+# are assignments, apart by spaces, that everything inherits. A run that takes longer than AIP_TEST_LIMIT seconds (2400) is ended.
 set -eu
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
@@ -65,75 +66,47 @@ cp "$build/.libs/mod_ai_proxy_adv.so" "$build/t/mock/mock" "$build/aipctl" "$wor
     --exclude='*.o' --exclude='t/unit' --exclude='t/fuzz' --exclude='t/vault' t share conf docs/access.md docs/metrics.md docs/statistics.schema.json) | tar xf - -C "$work"
 chmod 755 "$work"
 
-# Folders of .cache that tests use; a copy where the user cannot read them.
 mkdir "$work/scripts"
 cp -r "$src/scripts/lib" "$work/scripts/"
-redis_dir=
-clients_dir=
-if [ -d "${AIP_REDIS_DIR:-}/dist" ]; then
-    redis_dir=$work/redis
-    mkdir "$redis_dir"
-    cp -r "$AIP_REDIS_DIR/dist" "$redis_dir/"
-fi
-vault_dir=
-if [ -d "${AIP_VAULT_DIR:-}/dist" ]; then
-    vault_dir=$work/vault
-    mkdir "$vault_dir"
-    cp -r "$AIP_VAULT_DIR/dist" "$vault_dir/"
-fi
-pgsql_dir=
-if [ -d "${AIP_PGSQL_DIR:-}/dist" ]; then
-    pgsql_dir=$work/pgsql
-    mkdir "$pgsql_dir"
-    cp -r "$AIP_PGSQL_DIR/dist" "$pgsql_dir/"
-fi
-if [ -n "${AIP_CLIENTS_DIR:-}" ]; then
-    clients_dir=$(echo "$AIP_CLIENTS_DIR"/lib/python3*/site-packages)
-fi
-aws_dir=
-if [ -n "${AIP_AWS_DIR:-}" ]; then
-    aws_dir=$(echo "$AIP_AWS_DIR"/lib/python3*/site-packages)
-fi
-otlp_dir=
-if [ -n "${AIP_OTLP_DIR:-}" ]; then
-    otlp_dir=$(echo "$AIP_OTLP_DIR"/lib/python3*/site-packages)
-fi
 
-browser_dir=
-if [ -n "${AIP_BROWSER_DIR:-}" ]; then
-    browser_dir=$AIP_BROWSER_DIR
-fi
+# programs NAME DIR: a copy of a server's programs, which keeps its data beside them; prints where it is
+programs() {
+    [ -d "${2:-}/dist" ] || return 0
+    mkdir "$work/$1"
+    cp -r "$2/dist" "$work/$1/"
+    echo "$work/$1"
+}
+redis_dir=$(programs redis "${AIP_REDIS_DIR:-}")
+vault_dir=$(programs vault "${AIP_VAULT_DIR:-}")
+pgsql_dir=$(programs pgsql "${AIP_PGSQL_DIR:-}")
 
 as_user=
 if [ "$(id -u)" = 0 ]; then
     chown -R "$user:" "$work"
     as_user="setpriv --reuid=$user --regid=$(id -g "$user") --clear-groups --"
 fi
-# shellcheck disable=SC2086
-if [ -n "$clients_dir" ] && ! $as_user test -r "$clients_dir/openai/__init__.py"; then
-    cp -r "$clients_dir" "$work/clients"
-    chmod -R a+rX "$work/clients"
-    clients_dir=$work/clients
-fi
-# shellcheck disable=SC2086
-if [ -n "$aws_dir" ] && ! $as_user test -r "$aws_dir/botocore/__init__.py"; then
-    cp -r "$aws_dir" "$work/aws"
-    chmod -R a+rX "$work/aws"
-    aws_dir=$work/aws
-fi
-# shellcheck disable=SC2086
-if [ -n "$otlp_dir" ] && ! $as_user test -r "$otlp_dir/google/protobuf/__init__.py"; then
-    cp -r "$otlp_dir" "$work/otlp"
-    chmod -R a+rX "$work/otlp"
-    otlp_dir=$work/otlp
-fi
 
-# shellcheck disable=SC2086
-if [ -n "$browser_dir" ] && ! $as_user test -r "$browser_dir/node_modules/axe-core/axe.min.js"; then
-    cp -r "$browser_dir" "$work/browser"
-    chmod -R a+rX "$work/browser"
-    browser_dir=$work/browser
-fi
+# packages NAME DIR FILE: DIR itself where the user can read FILE in it, else a copy; prints where it is
+packages() {
+    [ -n "$2" ] || return 0
+    # shellcheck disable=SC2086
+    if $as_user test -r "$2/$3"; then
+        echo "$2"
+        return
+    fi
+    cp -r "$2" "$work/$1"
+    chmod -R a+rX "$work/$1"
+    echo "$work/$1"
+}
+
+# site DIR: the packages of a virtual environment
+site() {
+    [ -z "$1" ] || echo "$1"/lib/python3*/site-packages
+}
+clients_dir=$(packages clients "$(site "${AIP_CLIENTS_DIR:-}")" openai/__init__.py)
+aws_dir=$(packages aws "$(site "${AIP_AWS_DIR:-}")" botocore/__init__.py)
+otlp_dir=$(packages otlp "$(site "${AIP_OTLP_DIR:-}")" google/protobuf/__init__.py)
+browser_dir=$(packages browser "${AIP_BROWSER_DIR:-}" node_modules/axe-core/axe.min.js)
 
 # Apache::Test takes whatever it finds.
 if [ $# = 0 ]; then
@@ -147,10 +120,12 @@ done
 
 # What a test inherits is chosen here: no proxy settings, no key of the caller's. In the background, because the shell
 # would put a signal off until the run has ended.
+read -r -a more <<<"${AIP_TEST_ENV:-}"
 status=0
 # shellcheck disable=SC2086
 (cd "$work" && exec $as_user env -i PATH="$PATH" HOME=/nonexistent TMPDIR=/tmp LC_ALL=C.UTF-8 \
     AIP_MODULE="$work/bin/mod_ai_proxy_adv.so" AIP_MOCK="$work/bin/mock" AIP_AIPCTL="$work/bin/aipctl" AIP_APXS="$apxs" AIP_MPM="$mpm" \
+    "${more[@]}" AIP_TEST_HTTPD="${AIP_TEST_HTTPD:-}" \
     AIP_SOAK_SECONDS="${AIP_SOAK_SECONDS:-}" AIP_SOAK_SEED="${AIP_SOAK_SEED:-}" AIP_CLIENTS_DIR="$clients_dir" AIP_REDIS_DIR="$redis_dir" AIP_TEST_REDIS_PORT="${AIP_TEST_REDIS_PORT:-}" \
     AIP_VAULT_DIR="$vault_dir" \
     AIP_AWS_DIR="$aws_dir" AIP_BROWSER_DIR="$browser_dir" CHROMIUM="${CHROMIUM:-$(command -v chromium || :)}" \

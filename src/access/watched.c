@@ -30,7 +30,8 @@ typedef struct stamp_t {
     apr_off_t size;
     apr_ino_t inode;
     apr_dev_t device;
-    apr_status_t status; /* of the look: no such file is a state, too */
+    apr_int64_t
+        status; /* of the look: no such file is a state, too; wide, so that nothing is padded */
 } stamp_t;
 
 struct aip_watched_t {

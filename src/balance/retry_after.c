@@ -127,7 +127,10 @@ static apr_interval_time_t read_reset(const char *p, apr_time_t now)
     }
     for (p = skip_space(p); *p && *skip_space(p);) {
         p = read_number(p, &number);
-        double unit = p ? read_unit(&p) : 0;
+        if (!p) {
+            return 0;
+        }
+        double unit = read_unit(&p);
         if (unit <= 0) {
             return 0;
         }

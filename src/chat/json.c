@@ -23,6 +23,7 @@ typedef struct scan_t {
     const char *fault;
     aip_json_status_e status;
     size_t member;
+    bool escaped; /* the last string has an escape; whoever asks has set it to false before */
 } scan_t;
 
 static const char *scan_value(scan_t *s, const char *p, int depth);
@@ -97,9 +98,10 @@ static const char *scan_string(scan_t *s, const char *p)
             return fault(s, AIP_JSON_SYNTAX, p);
         if (*p == '"')
             return p + 1;
-        if (*p == '\\')
+        if (*p == '\\') {
+            s->escaped = true;
             p = scan_escape(s, p);
-        else if ((unsigned char)*p >= 0x80)
+        } else if ((unsigned char)*p >= 0x80)
             p = scan_utf8(s, p);
         else
             return fault(s, AIP_JSON_SYNTAX, p);
@@ -183,13 +185,13 @@ static const char *scan_array(scan_t *s, const char *p, int depth, aip_json_item
 }
 
 /* The index of the wanted name that the key (with its quotes) spells, or w->n. */
-static size_t wanted_find(const wanted_t *w, aip_span_t key)
+static size_t wanted_find(const wanted_t *w, aip_span_t key, bool escaped)
 {
     const char *text = key.data + 1;
     const size_t len = key.len - 2;
     size_t i;
 
-    if (memchr(text, '\\', len)) {
+    if (escaped) {
         for (i = 0; i < w->n && !aip_json_equals(key, w->names[i]); i++)
             ;
         return i;
@@ -227,11 +229,12 @@ static const char *scan_member(scan_t *s, const char *p, int depth, const wanted
 
     if (p == s->end || *p != '"')
         return fault(s, AIP_JSON_SYNTAX, p);
+    s->escaped = false;
     p = scan_string(s, p);
     if (!p)
         return NULL;
     if (w) {
-        i = wanted_find(w, (aip_span_t){key, (size_t)(p - key)});
+        i = wanted_find(w, (aip_span_t){key, (size_t)(p - key)}, s->escaped);
         if (i < w->n && w->members[i].key) {
             s->member = i;
             return fault(s, AIP_JSON_DUPLICATE, key);

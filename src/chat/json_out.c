@@ -9,14 +9,14 @@
 #include <math.h>
 #include <stdio.h>
 
+#define DECIMAL 48 /* room for any number */
+#define PICO_DIGITS 12
+#define PICO UINT64_C(1000000000000)
 #define SHORT 128
 
 static void grow(aip_json_out_t *out, size_t more)
 {
     size_t room = out->room;
-    if (out->len + more <= room) {
-        return;
-    }
     while (room < out->len + more) {
         room *= 2;
     }
@@ -26,17 +26,25 @@ static void grow(aip_json_out_t *out, size_t more)
     out->room = room;
 }
 
-static void put(aip_json_out_t *out, const char *data, size_t len)
+/* @return where `more` bytes can be written */
+static inline char *make_room(aip_json_out_t *out, size_t more)
 {
-    grow(out, len);
-    memcpy(out->data + out->len, data, len);
+    if (out->room - out->len < more) {
+        grow(out, more);
+    }
+    return out->data + out->len;
+}
+
+static inline void put(aip_json_out_t *out, const char *data, size_t len)
+{
+    memcpy(make_room(out, len), data, len);
     out->len += len;
 }
 
 void aip_json_out_byte(aip_json_out_t *out, char byte)
 {
-    grow(out, 1);
-    out->data[out->len++] = byte;
+    *make_room(out, 1) = byte;
+    out->len++;
 }
 
 void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room)
@@ -44,12 +52,12 @@ void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room)
     *out = (aip_json_out_t){.pool = pool, .data = apr_palloc(pool, room), .room = room};
 }
 
-/* What comes before a value: the comma, and in an object the key. */
-static void begin(aip_json_out_t *out, const char *key)
+/* What comes before a value: the comma, and in an object the key.
+ * @return where the value is to be written, with room for any number */
+static inline char *begin(aip_json_out_t *out, const char *key)
 {
     size_t len = key ? strlen(key) : 0;
-    grow(out, len + 4);
-    char *p = out->data + out->len;
+    char *p = make_room(out, len + 4 + DECIMAL);
     if (out->more) {
         *p++ = ',';
     }
@@ -60,14 +68,15 @@ static void begin(aip_json_out_t *out, const char *key)
         *p++ = '"';
         *p++ = ':';
     }
-    out->len = (size_t)(p - out->data);
     out->more = true;
+    out->len = (size_t)(p - out->data);
+    return p;
 }
 
 static void open_bracket(aip_json_out_t *out, const char *key, bool object)
 {
-    begin(out, key);
-    aip_json_out_byte(out, object ? '{' : '[');
+    *begin(out, key) = object ? '{' : '[';
+    out->len++;
     out->depth++;
     apr_uint32_t bit = (apr_uint32_t)1 << out->depth;
     out->objects = object ? out->objects | bit : out->objects & ~bit;
@@ -161,12 +170,32 @@ static void put_text(aip_json_out_t *out, aip_span_t text, size_t max)
 
 bool aip_text_plain(aip_span_t text)
 {
+#ifdef AIP_JSON_SSE2
+    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'),
+                  space = _mm_set1_epi8(' '), del = _mm_set1_epi8(0x7f);
+    for (size_t at = 0; at < text.len; at += 16) {
+        char tail[16];
+        const char *from = text.data + at;
+        if (text.len - at < sizeof tail) {
+            memset(tail, ' ', sizeof tail);
+            from = memcpy(tail, from, text.len - at);
+        }
+        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)from);
+        const __m128i stop =
+            _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)),
+                         _mm_or_si128(_mm_cmplt_epi8(x, space), _mm_cmpeq_epi8(x, del)));
+        if (_mm_movemask_epi8(stop)) {
+            return false;
+        }
+    }
+#else
     for (size_t i = 0; i < text.len; i++) {
         unsigned char c = (unsigned char)text.data[i];
         if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\') {
             return false;
         }
     }
+#endif
     return true;
 }
 
@@ -176,12 +205,10 @@ void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text, si
         aip_json_out_null(out, key);
         return;
     }
-    begin(out, key);
-    grow(out, (text.len < max ? text.len : max) + 2);
-    out->data[out->len++] = '"';
+    *begin(out, key) = '"';
+    out->len++;
     if (text.len <= SHORT && text.len <= max && aip_text_plain(text)) { /* most are like this */
-        memcpy(out->data + out->len, text.data, text.len);
-        out->len += text.len;
+        put(out, text.data, text.len);
     } else {
         put_text(out, text, max);
     }
@@ -208,68 +235,73 @@ void aip_json_out_members(aip_json_out_t *out, aip_span_t members)
     put(out, members.data, members.len);
 }
 
-#define DECIMAL 48 /* room for any */
-
-/* Sign, whole part, and `digits` decimals less the zeros at their end; written from the back.
- * @return where it begins in `text`, which it fills to its end */
-static const char *decimal(char text[DECIMAL], apr_int64_t value, int digits)
+/* Decimal digits, written from the back, at least `min`. @return where they begin */
+static char *digits_before(char *end, apr_uint64_t value, int min)
 {
-    apr_uint64_t left = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value;
-    char *p = text + DECIMAL;
-    for (int i = 0; i < digits || left || i == digits; i++) {
-        if (i == digits && p < text + DECIMAL) {
-            *--p = '.';
-        }
-        if (i >= digits || p < text + DECIMAL || left % 10) {
-            *--p = (char)('0' + left % 10);
-        }
-        left /= 10;
+    char *p = end;
+    for (; value >= 10; value /= 10) {
+        *--p = (char)('0' + value % 10);
     }
-    if (value < 0) {
-        *--p = '-';
+    if (value || p == end) {
+        *--p = (char)('0' + value);
+    }
+    while (end - p < min) {
+        *--p = '0';
     }
     return p;
 }
 
-static void put_decimal(aip_json_out_t *out, const char *key, apr_int64_t value, int digits)
+/* Sign, whole part, and `digits` decimals less the zeros at their end. @param unit 10^digits
+ * @return how many bytes there are at `text`, at most DECIMAL */
+static inline size_t decimal(char *text, apr_int64_t value, int digits, apr_uint64_t unit)
 {
-    char text[DECIMAL];
-    const char *from = decimal(text, value, digits);
-    begin(out, key);
-    put(out, from, (size_t)(text + DECIMAL - from));
+    char room[DECIMAL], *end = room + sizeof room, *from = end;
+    apr_uint64_t all = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value;
+    apr_uint64_t rest = all % unit;
+    if (rest) {
+        from = digits_before(end, rest, digits);
+        while (end[-1] == '0') {
+            end--;
+        }
+        *--from = '.';
+    }
+    from = digits_before(from, all / unit, 1);
+    if (value < 0) {
+        *--from = '-';
+    }
+    memcpy(text, from, (size_t)(end - from));
+    return (size_t)(end - from);
 }
 
 void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value)
 {
-    put_decimal(out, key, value, 0);
+    out->len += decimal(begin(out, key), value, 0, 1);
 }
 
 void aip_json_out_pico(aip_json_out_t *out, const char *key, apr_int64_t value)
 {
-    put_decimal(out, key, value, 12);
+    out->len += decimal(begin(out, key), value, PICO_DIGITS, PICO);
 }
 
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool)
 {
     char text[DECIMAL];
-    const char *from = decimal(text, value, 12);
-    return apr_pstrmemdup(pool, from, (size_t)(text + DECIMAL - from));
+    return apr_pstrmemdup(pool, text, decimal(text, value, PICO_DIGITS, PICO));
 }
 
 void aip_json_out_ms(aip_json_out_t *out, const char *key, apr_interval_time_t value)
 {
-    put_decimal(out, key, value, 3);
+    out->len += decimal(begin(out, key), value, 3, 1000);
 }
 
 void aip_json_out_real(aip_json_out_t *out, const char *key, double value)
 {
-    char text[40];
     if (!isfinite(value)) {
         aip_json_out_null(out, key);
         return;
     }
-    begin(out, key);
-    put(out, text, (size_t)snprintf(text, sizeof text, "%.9g", value));
+    char *p = begin(out, key);
+    out->len += (size_t)snprintf(p, DECIMAL, "%.9g", value);
 }
 
 void aip_json_out_bool(aip_json_out_t *out, const char *key, bool value)

@@ -114,6 +114,18 @@ static inline size_t aip_utf8_floor(const char *text, size_t cut)
 
 static inline const char *aip_json_skip_space(const char *p, const char *end)
 {
+#ifdef AIP_JSON_SSE2
+    while (end - p >= 16 && *p == ' ' && p[1] == ' ') { /* an indented text */
+        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+        const unsigned other =
+            ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_set1_epi8(' '))) & 0xffff;
+        if (other) {
+            p += __builtin_ctz(other);
+            break;
+        }
+        p += 16;
+    }
+#endif
     while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
         p++;
     return p;

@@ -8,12 +8,25 @@
 #include <apr_strings.h>
 #include <http_core.h>
 
+/* The rows of AIEgress*: requests look rules up, too. */
+static const aip_field_t *rows[AIP_LOCATION_COUNT];
+static int n_rows;
+
+static void find_rows(void)
+{
+    n_rows = 0;
+    for (int i = 0; i < AIP_LOCATION_COUNT; i++) {
+        if (strncmp(aip_location_table[i].directive, "AIEgress", 8) == 0) {
+            rows[n_rows++] = &aip_location_table[i];
+        }
+    }
+}
+
 static bool same_lines(const aip_location_fields_t *a, const aip_location_fields_t *b)
 {
-    for (int i = 0; i < AIP_LOCATION_COUNT; i++) {
-        const aip_field_t *row = &aip_location_table[i];
-        if (strncmp(row->directive, "AIEgress", 8) == 0 &&
-            memcmp((const char *)a + row->offset, (const char *)b + row->offset, row->size) != 0) {
+    for (int i = 0; i < n_rows; i++) {
+        if (memcmp((const char *)a + rows[i]->offset, (const char *)b + rows[i]->offset,
+                   rows[i]->size) != 0) {
             return false;
         }
     }
@@ -94,6 +107,7 @@ static int add(const aip_location_fields_t *f, server_rec *s, apr_pool_t *pconf)
 int aip_egress_prepare(apr_pool_t *pconf, server_rec *main_server)
 {
     aip_location_fields_t *defaults = apr_palloc(pconf, sizeof *defaults);
+    find_rows();
     aip_location_defaults(defaults, pconf);
     int errors = add(defaults, main_server, pconf);
     for (server_rec *s = main_server; s; s = s->next) {

@@ -87,31 +87,56 @@ void aip_history_sum(const aip_figures_row_t rows[AIP_HISTORY_MINUTES], aip_figu
 
 /* ---- rings ---- */
 
+/* A writer that was held up may write on while the ring has come round to its entry again. */
+static apr_uint64_t check_of(apr_uint64_t ticket, const apr_uint64_t words[AIP_RECORD_WORDS])
+{
+    apr_uint64_t hash = ticket;
+    for (int i = 0; i < AIP_RECORD_WORDS; i++) {
+        hash = (hash ^ words[i]) * 1099511628211u;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
+/* In this order for all who look; a total order with other memory, which costs a locked instruction
+ * for each word, is not needed. */
+static void write_word(_Atomic(apr_uint64_t) *word, apr_uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_release);
+}
+
+static apr_uint64_t read_word(const _Atomic(apr_uint64_t) *word)
+{
+    return atomic_load_explicit(word, memory_order_acquire);
+}
+
 static void put(aip_record_t *ring, int n, _Atomic(apr_uint64_t) *next, const void *data,
                 size_t size)
 {
     apr_uint64_t ticket = atomic_fetch_add(next, 1) + 1, words[AIP_RECORD_WORDS] = {0};
     aip_record_t *record = &ring[(ticket - 1) % (apr_uint64_t)n];
     memcpy(words, data, size);
-    atomic_store(&record->ticket, 0);
+    write_word(&record->ticket, 0);
+    write_word(&record->check, check_of(ticket, words));
     for (int i = 0; i < AIP_RECORD_WORDS; i++) {
-        atomic_store(&record->words[i], words[i]);
+        write_word(&record->words[i], words[i]);
     }
-    atomic_store(&record->ticket, ticket);
+    write_word(&record->ticket, ticket);
 }
 
-/* @return false: it is being written, or was overtaken */
+/* @return false: it is being written, or was overtaken, or two have written in it */
 static bool get(const aip_record_t *record, apr_uint64_t ticket, void *data, size_t size)
 {
     apr_uint64_t words[AIP_RECORD_WORDS];
-    if (atomic_load(&record->ticket) != ticket) {
+    if (read_word(&record->ticket) != ticket) {
         return false;
     }
     for (int i = 0; i < AIP_RECORD_WORDS; i++) {
-        words[i] = atomic_load(&record->words[i]);
+        words[i] = read_word(&record->words[i]);
     }
     memcpy(data, words, size);
-    return atomic_load(&record->ticket) == ticket;
+    return read_word(&record->check) == check_of(ticket, words) &&
+           read_word(&record->ticket) == ticket;
 }
 
 /* Newest first. */

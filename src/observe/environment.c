@@ -15,24 +15,18 @@ static void set(const aip_request_t *req, const char *name, const char *value)
     if (!value || !*value) {
         return;
     }
-    for (const unsigned char *p = (const unsigned char *)value;; p++) {
-        if (!*p && p - (const unsigned char *)value <= VALUE_MAX) {
-            apr_table_setn(req->r->subprocess_env, name, value);
-            return;
-        }
-        if (*p < 0x20 || *p == 0x7f || *p == '"' || *p == '\\') {
-            break;
-        }
-    }
     size_t len = strnlen(value, VALUE_MAX + 4);
-    char *clean =
-        apr_pstrmemdup(req->r->pool, value, aip_text_cut((aip_span_t){value, len}, VALUE_MAX));
-    for (char *p = clean; *p; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '"' || *p == '\\') {
-            *p = '_';
+    if (len > VALUE_MAX || !aip_text_plain((aip_span_t){value, len})) {
+        char *clean =
+            apr_pstrmemdup(req->r->pool, value, aip_text_cut((aip_span_t){value, len}, VALUE_MAX));
+        for (char *p = clean; *p; p++) {
+            if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '"' || *p == '\\') {
+                *p = '_';
+            }
         }
+        value = clean;
     }
-    apr_table_setn(req->r->subprocess_env, name, clean);
+    apr_table_setn(req->r->subprocess_env, name, value);
 }
 
 static void set_count(const aip_request_t *req, const char *name, apr_int64_t value)

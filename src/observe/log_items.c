@@ -7,6 +7,7 @@
 #include <apr_optional.h>
 #include <apr_strings.h>
 #include <mod_log_config.h>
+#include <stdlib.h>
 
 #define ITEM_MAX 1024 /* of what clients or upstreams choose */
 
@@ -154,65 +155,68 @@ static const char *item_total_ms(const aip_request_t *req)
     return req->account ? microseconds(req, apr_time_as_msec(req->account->total)) : NULL;
 }
 
-static const struct {
+/* What follows ^AI, in alphabetical order. Without a function: a number of the account; negative:
+ * there is none. */
+typedef struct item_t {
     const char *name;
     const char *(*value)(const aip_request_t *req);
-} items[] = {{"target", item_target},
-             {"route", item_route},
-             {"distance", item_distance},
-             {"threshold", item_threshold},
-             {"reason", item_reason},
-             {"cache", item_cache},
-             {"candidates", item_candidates},
-             {"attempts", item_attempts},
-             {"embedding_us", item_embedding},
-             {"search_us", item_search},
-             {"model", item_model},
-             {"response_model", item_response_model},
-             {"provider", item_provider},
-             {"outcome", item_outcome},
-             {"status", item_status},
-             {"error_type", item_error_type},
-             {"estimated", item_estimated},
-             {"cost", item_cost},
-             {"total_ms", item_total_ms},
-             {"trace_id", item_trace_id}};
-
-/* Numbers of the account; negative: there is none. */
-static const struct {
-    const char *name;
     size_t offset;
-} numbers[] = {{"prompt_tokens", offsetof(aip_account_t, usage.prompt_tokens)},
-               {"completion_tokens", offsetof(aip_account_t, usage.completion_tokens)},
-               {"total_tokens", offsetof(aip_account_t, usage.total_tokens)},
-               {"cached_tokens", offsetof(aip_account_t, usage.cached_tokens)},
-               {"reasoning_tokens", offsetof(aip_account_t, usage.reasoning_tokens)},
-               {"upstream_us", offsetof(aip_account_t, upstream)},
-               {"overhead_us", offsetof(aip_account_t, overhead)},
-               {"ttft_us", offsetof(aip_account_t, first_token)},
-               {"tpot_us", offsetof(aip_account_t, per_token)}};
+} item_t;
 
-static const char *number(const aip_request_t *req, const char *name)
+static const item_t items[] = {
+    {"attempts", .value = item_attempts},
+    {"cache", .value = item_cache},
+    {"cached_tokens", .offset = offsetof(aip_account_t, usage.cached_tokens)},
+    {"candidates", .value = item_candidates},
+    {"completion_tokens", .offset = offsetof(aip_account_t, usage.completion_tokens)},
+    {"cost", .value = item_cost},
+    {"distance", .value = item_distance},
+    {"embedding_us", .value = item_embedding},
+    {"error_type", .value = item_error_type},
+    {"estimated", .value = item_estimated},
+    {"model", .value = item_model},
+    {"outcome", .value = item_outcome},
+    {"overhead_us", .offset = offsetof(aip_account_t, overhead)},
+    {"prompt_tokens", .offset = offsetof(aip_account_t, usage.prompt_tokens)},
+    {"provider", .value = item_provider},
+    {"reason", .value = item_reason},
+    {"reasoning_tokens", .offset = offsetof(aip_account_t, usage.reasoning_tokens)},
+    {"response_model", .value = item_response_model},
+    {"route", .value = item_route},
+    {"search_us", .value = item_search},
+    {"status", .value = item_status},
+    {"target", .value = item_target},
+    {"threshold", .value = item_threshold},
+    {"total_ms", .value = item_total_ms},
+    {"total_tokens", .offset = offsetof(aip_account_t, usage.total_tokens)},
+    {"tpot_us", .offset = offsetof(aip_account_t, per_token)},
+    {"trace_id", .value = item_trace_id},
+    {"ttft_us", .offset = offsetof(aip_account_t, first_token)},
+    {"upstream_us", .offset = offsetof(aip_account_t, upstream)},
+};
+
+static int compare(const void *name, const void *item)
 {
-    for (size_t i = 0; req->account && i < sizeof numbers / sizeof *numbers; i++) {
-        if (strcmp(numbers[i].name, name) == 0) {
-            apr_int64_t value;
-            memcpy(&value, (const char *)req->account + numbers[i].offset, sizeof value);
-            return value >= 0 ? microseconds(req, value) : NULL;
-        }
+    return strcmp(name, ((const item_t *)item)->name);
+}
+
+static const char *number(const aip_request_t *req, size_t offset)
+{
+    apr_int64_t value = -1;
+    if (req->account) {
+        memcpy(&value, (const char *)req->account + offset, sizeof value);
     }
-    return NULL;
+    return value >= 0 ? microseconds(req, value) : NULL;
 }
 
 static const char *log_item(request_rec *r, char *name)
 {
     const aip_request_t *req = aip_request_get(r);
-    for (size_t i = 0; req && req->conf->targets && i < sizeof items / sizeof *items; i++) {
-        if (strcmp(items[i].name, name) == 0) {
-            return items[i].value(req);
-        }
-    }
-    return req && req->conf->targets ? number(req, name) : NULL;
+    const item_t *item =
+        req && req->conf->targets
+            ? bsearch(name, items, sizeof items / sizeof *items, sizeof *items, compare)
+            : NULL;
+    return !item ? NULL : item->value ? item->value(req) : number(req, item->offset);
 }
 
 int aip_log_items_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)

@@ -162,6 +162,9 @@ static json_t *targets_list(const aip_targets_t *targets, const aip_location_fie
 static json_t *gateway_object(const aip_targets_t *targets, apr_time_t now, apr_pool_t *pool)
 {
     const aip_location_fields_t *f = aip_status_fields(targets);
+    if (!f) {
+        return json_null(); /* targets of no section: there are none */
+    }
     json_t *object = json_pack(
         "{s:o, s:o, s:o, s:s, s:s}", "server", aip_status_text(targets->server, pool), "path",
         aip_status_text(targets->path, pool), "gateway", aip_status_text(targets->pool, pool),

@@ -78,6 +78,7 @@ static const char *host_start(const char *url)
 static const char *host_end(const char *url)
 {
     const char *start = host_start(url);
+    start = start ? start : url;
     return start + strcspn(start, "/?#");
 }
 

@@ -45,7 +45,7 @@ static bool seal(aip_sealed_t *sealed, const unsigned char *id, const unsigned c
         EVP_EncryptFinal_ex(ctx, sealed->text + n, &rest) == 1 &&
         EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, sizeof sealed->tag, sealed->tag) == 1;
     EVP_CIPHER_CTX_free(ctx);
-    sealed->len = ok ? (apr_uint32_t)len : 0;
+    atomic_store(&sealed->len, ok ? (apr_uint32_t)len : 0);
     return ok;
 }
 
@@ -91,7 +91,7 @@ const char *aip_slot_get(aip_secret_slot_t *slot, const unsigned char *id, const
     for (int i = 0; i < TRIES; i++) {
         apr_uint64_t now = atomic_load(&slot->turn);
         const aip_sealed_t *sealed = &slot->sealed[now & 1];
-        size_t len = sealed->len;
+        size_t len = atomic_load(&sealed->len);
         if (!now) {
             return NULL;
         }

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 typedef struct aip_sealed_t {
-    apr_uint32_t len;
+    _Atomic(apr_uint32_t) len; /**< looked at before the seal has said that it is whole */
     unsigned char nonce[12], tag[16];
     unsigned char text[AIP_SECRET_MAX];
 } aip_sealed_t;

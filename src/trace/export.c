@@ -206,22 +206,25 @@ static aip_span_t join(const run_t *run, const aip_trace_item_t *list, int *span
     return (aip_span_t){body, (size_t)(p + tail - body)};
 }
 
-static void drain(run_t *run)
+/* One batch. @return false: there was nothing */
+static bool send_batch(run_t *run)
 {
-    aip_trace_item_t *list;
-    while ((list = aip_trace_queue_take(run->exporter->queue, BATCH_BYTES)) != NULL) {
-        int spans;
-        aip_span_t body = join(run, list, &spans);
-        /* Under prefork the child's only other thread may have been ended inside of malloc(): what
-         * that thread has allocated is not given back any more. */
-        while (list && !*run->exporter->stop) {
-            aip_trace_item_t *next = list->next;
-            free(list);
-            list = next;
-        }
-        deliver(run, body, spans);
-        apr_pool_clear(run->pool);
+    int spans;
+    aip_trace_item_t *list = aip_trace_queue_take(run->exporter->queue, BATCH_BYTES);
+    if (!list) {
+        return false;
     }
+    aip_span_t body = join(run, list, &spans);
+    /* Under prefork the child's only other thread may have been ended inside of malloc(): what
+     * that thread has allocated is not given back any more. */
+    while (list && !*run->exporter->stop) {
+        aip_trace_item_t *next = list->next;
+        free(list);
+        list = next;
+    }
+    deliver(run, body, spans);
+    apr_pool_clear(run->pool);
+    return true;
 }
 
 static void look_at_queue(run_t *run)
@@ -242,9 +245,12 @@ void aip_trace_export_run(const aip_trace_exporter_t *exporter)
     apr_pool_create(&run.pool, exporter->pool);
     run.full = atomic_load(&exporter->counts->dropped_queue);
     while (exporter->wait(exporter->baton, exporter->conf->flush_interval)) {
-        drain(&run);
+        /* What came while a batch was sent waits for its own interval: many spans, few exports. */
+        while (send_batch(&run) && aip_trace_queue_pressed(exporter->queue)) {
+        }
         look_at_queue(&run);
     }
     (void)time_left(&run);
-    drain(&run);
+    while (send_batch(&run)) {
+    }
 }

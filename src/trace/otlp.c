@@ -15,22 +15,28 @@
 #define FIRST_ROOM 4096
 #define MESSAGE_MAX 200
 
-static void put(aip_otlp_t *otlp, const char *text, size_t len)
+static void grow(aip_otlp_t *otlp, size_t more)
 {
-    if (otlp->len + len > otlp->room) {
-        size_t room = 2 * (otlp->len + len) + FIRST_ROOM;
-        char *grown = apr_palloc(otlp->pool, room);
-        if (otlp->len) {
-            memcpy(grown, otlp->data, otlp->len);
-        }
-        otlp->data = grown;
-        otlp->room = room;
+    size_t room = 2 * (otlp->len + more) + FIRST_ROOM;
+    char *grown = apr_palloc(otlp->pool, room);
+    if (otlp->len) {
+        memcpy(grown, otlp->data, otlp->len);
+    }
+    otlp->data = grown;
+    otlp->room = room;
+}
+
+static inline void put(aip_otlp_t *otlp, const char *text, size_t len)
+{
+    if (otlp->room - otlp->len < len) {
+        grow(otlp, len);
     }
     memcpy(otlp->data + otlp->len, text, len);
     otlp->len += len;
 }
 
-static void say(aip_otlp_t *otlp, const char *text)
+/* Inline: of a literal the compiler knows the length. */
+static inline void say(aip_otlp_t *otlp, const char *text)
 {
     put(otlp, text, strlen(text));
 }
@@ -93,21 +99,29 @@ void aip_otlp_begin(aip_otlp_t *otlp, const aip_trace_context_t *trace, const ch
     otlp->attributes = false;
 }
 
+#define TYPE(name) "\",\"value\":{\"" name "\":"
+#define STRING TYPE("stringValue")
+#define ARRAY TYPE("arrayValue")
+#define INT TYPE("intValue")
+#define DOUBLE TYPE("doubleValue")
+#define BOOL TYPE("boolValue")
+
 /* Keys are ours: they need no escaping. */
-static void begin_attribute(aip_otlp_t *otlp, const char *key, const char *type)
+static inline void begin_attribute(aip_otlp_t *otlp, const char *key, const char *type)
 {
-    say(otlp, otlp->attributes ? ",{\"key\":\"" : "{\"key\":\"");
+    if (otlp->attributes) {
+        put(otlp, ",", 1);
+    }
+    say(otlp, "{\"key\":\"");
     say(otlp, key);
-    say(otlp, "\",\"value\":{\"");
     say(otlp, type);
-    say(otlp, "\":");
     otlp->attributes = true;
 }
 
 void aip_otlp_text(aip_otlp_t *otlp, const char *key, const char *value)
 {
     if (value) {
-        begin_attribute(otlp, key, "stringValue");
+        begin_attribute(otlp, key, STRING);
         put_string(otlp, value);
         say(otlp, "}}");
     }
@@ -116,7 +130,7 @@ void aip_otlp_text(aip_otlp_t *otlp, const char *key, const char *value)
 void aip_otlp_text_list(aip_otlp_t *otlp, const char *key, const char *value)
 {
     if (value) {
-        begin_attribute(otlp, key, "arrayValue");
+        begin_attribute(otlp, key, ARRAY);
         say(otlp, "{\"values\":[{\"stringValue\":");
         put_string(otlp, value);
         say(otlp, "}]}}}");
@@ -126,7 +140,7 @@ void aip_otlp_text_list(aip_otlp_t *otlp, const char *key, const char *value)
 void aip_otlp_count(aip_otlp_t *otlp, const char *key, apr_int64_t value)
 {
     if (value >= 0) {
-        begin_attribute(otlp, key, "intValue");
+        begin_attribute(otlp, key, INT);
         put_int(otlp, value);
         say(otlp, "}}");
     }
@@ -136,7 +150,7 @@ void aip_otlp_real(aip_otlp_t *otlp, const char *key, double value)
 {
     char text[40];
     if (isfinite(value)) {
-        begin_attribute(otlp, key, "doubleValue");
+        begin_attribute(otlp, key, DOUBLE);
         /* not apr_snprintf(), whose %g leaves out the zero of 0.5; httpd sets no locale */
         put(otlp, text, (size_t)snprintf(text, sizeof text, "%.9g", value));
         say(otlp, "}}");
@@ -145,7 +159,7 @@ void aip_otlp_real(aip_otlp_t *otlp, const char *key, double value)
 
 void aip_otlp_pico(aip_otlp_t *otlp, const char *key, apr_int64_t value)
 {
-    begin_attribute(otlp, key, "doubleValue");
+    begin_attribute(otlp, key, DOUBLE);
     say(otlp, aip_pico_text(value, otlp->pool));
     say(otlp, "}}");
 }
@@ -161,7 +175,7 @@ void aip_otlp_attributes(aip_otlp_t *otlp, aip_span_t attributes)
 
 void aip_otlp_flag(aip_otlp_t *otlp, const char *key, bool value)
 {
-    begin_attribute(otlp, key, "boolValue");
+    begin_attribute(otlp, key, BOOL);
     say(otlp, value ? "true}}" : "false}}");
 }
 

@@ -21,17 +21,22 @@ aip_trace_queue_t *aip_trace_queue_create(int limit, apr_pool_t *pool)
     return pthread_mutex_init(&queue->lock, NULL) == 0 ? queue : NULL;
 }
 
-static bool full(aip_trace_queue_t *queue)
+static bool holds(aip_trace_queue_t *queue, int n)
 {
     pthread_mutex_lock(&queue->lock);
-    bool result = queue->n >= queue->limit;
+    bool result = queue->n >= n;
     pthread_mutex_unlock(&queue->lock);
     return result;
 }
 
+static int half(const aip_trace_queue_t *queue)
+{
+    return (queue->limit + 1) / 2;
+}
+
 aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t json, int spans)
 {
-    aip_trace_item_t *item = full(queue) ? NULL : malloc(sizeof *item + json.len);
+    aip_trace_item_t *item = holds(queue, queue->limit) ? NULL : malloc(sizeof *item + json.len);
     if (!item) {
         return AIP_TRACE_FULL;
     }
@@ -39,7 +44,7 @@ aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t jso
     memcpy(item->json, json.data, json.len);
     pthread_mutex_lock(&queue->lock);
     bool room = queue->n < queue->limit;
-    bool wake = room && ++queue->n == (queue->limit + 1) / 2;
+    bool wake = room && ++queue->n == half(queue);
     if (room) {
         *queue->end = item;
         queue->end = &item->next;
@@ -69,4 +74,9 @@ aip_trace_item_t *aip_trace_queue_take(aip_trace_queue_t *queue, size_t bytes)
     }
     pthread_mutex_unlock(&queue->lock);
     return list;
+}
+
+bool aip_trace_queue_pressed(aip_trace_queue_t *queue)
+{
+    return holds(queue, half(queue));
 }

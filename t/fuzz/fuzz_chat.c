@@ -1,26 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzzes the chat unit. The first two bytes choose options and prompt scope, the rest is the body.
- * What must hold: a body that was accepted gives a body that is accepted, with the configured
- * values and one spelling of max_tokens; building twice changes nothing more; the prompt is UTF-8
- * and no longer than allowed. */
+ * What must hold: the same bodies are taken, the same prompt is read and the same document is made
+ * for a target as by the second implementation in chat_other.h; a body that was accepted gives a
+ * body that is accepted, with one spelling of max_tokens; building twice changes nothing more; the
+ * prompt is UTF-8 and no longer than allowed. */
 
-#include "aip/chat.h"
+#include "chat_other.h"
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const aip_span_t extra[] = {{"api_key", 7}, {"token", 5}};
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 static aip_chat_options_t make_options(unsigned bits)
 {
@@ -84,7 +73,9 @@ static void check_built(const aip_chat_t *chat, const aip_chat_options_t *option
         require_value(chat, AIP_CHAT_MEMBERS + options->extra_index, options->extra_value);
 }
 
-static void check_prompt(const aip_chat_t *chat, unsigned bits, apr_pool_t *pool)
+/* @param tree  the body by jansson, NULL: which cannot say */
+static void check_prompt(const aip_chat_t *chat, unsigned bits, const json_t *tree,
+                         apr_pool_t *pool)
 {
     const aip_prompt_scope_e scope = (aip_prompt_scope_e)((bits >> 12) & 3);
     const size_t max_bytes = bits & 0x4000 ? 7 : bits & 0x8000 ? 40 : 100000;
@@ -93,11 +84,19 @@ static void check_prompt(const aip_chat_t *chat, unsigned bits, apr_pool_t *pool
 
     if (aip_chat_prompt(chat, scope, 2, max_bytes, &prompt, pool, &err) != APR_SUCCESS) {
         require(err.status == 400 && !strcmp(err.code, "duplicate_member") && err.param);
+        require(!tree || other_twice(chat->body));
         return;
     }
     require(prompt.text.len <= max_bytes);
     require(aip_chat_prompt(chat, scope, 2, SIZE_MAX, &whole, pool, &err) == APR_SUCCESS &&
             !whole.truncated);
+    if (tree) {
+        other_text_t text = other_prompt(tree, scope, 2);
+
+        require(text.len == whole.text.len);
+        require(!text.len || !memcmp(text.data, whole.text.data, text.len));
+        free(text.data);
+    }
     require(prompt.truncated == (whole.text.len > max_bytes));
     if (scope == AIP_PROMPT_LAST_N || scope == AIP_PROMPT_ALL)
         whole.text.data += whole.text.len - prompt.text.len;
@@ -107,7 +106,32 @@ static void check_prompt(const aip_chat_t *chat, unsigned bits, apr_pool_t *pool
         aip_json_equals(aip_json_quote(prompt.text, pool), prompt.text)); /* nothing was replaced */
 }
 
-static void check_chat(aip_span_t body, unsigned bits, apr_pool_t *pool)
+/* The document that was made is the one that was to be made; `tree` is changed. */
+static void check_document(aip_span_t out, json_t *tree, const aip_chat_options_t *options)
+{
+    json_t *made = json_loadb(out.data, out.len, OTHER_FLAGS, NULL);
+
+    require(made != NULL);
+    other_build(tree, options);
+    require(json_equal(made, tree));
+    json_decref(made);
+}
+
+static void check_refused(const aip_error_t *err, aip_span_t body, const json_t *tree,
+                          apr_pool_t *pool)
+{
+    const char *text = aip_error_json(err, pool);
+
+    require(err->status == 400 && err->message && err->code);
+    require(aip_json_validate((aip_span_t){text, strlen(text)}, NULL) == AIP_JSON_OK);
+    if (strcmp(err->code, "duplicate_member") == 0)
+        require(!tree || other_twice(body));
+    else
+        require(!tree || !other_accepts(tree) || other_twice(body));
+}
+
+/* @param tree  the body by jansson, NULL: which refuses it, or cannot say */
+static void check_chat(aip_span_t body, unsigned bits, bool said, json_t *tree, apr_pool_t *pool)
 {
     const aip_chat_options_t options = make_options(bits);
     aip_error_t err = {0};
@@ -115,36 +139,36 @@ static void check_chat(aip_span_t body, unsigned bits, apr_pool_t *pool)
     aip_span_t out, again;
 
     if (aip_chat_parse(&chat, body, extra, 2, pool, &err) != APR_SUCCESS) {
-        require(err.status == 400 && err.message && err.code);
-        require(aip_json_validate(
-                    (aip_span_t){aip_error_json(&err, pool), strlen(aip_error_json(&err, pool))},
-                    NULL) == AIP_JSON_OK);
+        check_refused(&err, body, tree, pool);
         return;
     }
-    check_prompt(&chat, bits, pool);
+    require(!said || (tree && other_accepts(tree)));
+    check_prompt(&chat, bits, tree, pool);
     out = aip_chat_build(&chat, &options, pool);
     require(aip_chat_parse(&built, out, extra, 2, pool, &err) == APR_SUCCESS);
     check_built(&built, &options);
+    if (tree)
+        check_document(out, tree, &options);
     again = aip_chat_build(&built, &options, pool);
     require(again.data == out.data && again.len == out.len);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static apr_pool_t *pool;
-    char *copy;
-
     if (size < 2)
         return 0;
-    if (!pool) {
-        apr_initialize();
-        apr_pool_create(&pool, NULL);
+    char *copy = fuzz_copy(data + 2, size - 2);
+    const aip_span_t body = {copy, size - 2};
+    json_error_t error = {0};
+    json_t *tree = json_loadb(copy, size - 2, OTHER_FLAGS, &error);
+    const bool said = !other_cannot_say(body, tree, &error);
+    if (!said) {
+        json_decref(tree);
+        tree = NULL;
     }
-    copy = malloc(size - 1); /* the allocation ends where the body does */
-    require(copy != NULL);
-    memcpy(copy + 1, data + 2, size - 2);
-    check_chat((aip_span_t){copy + 1, size - 2}, (unsigned)data[0] | (unsigned)data[1] << 8, pool);
+    check_chat(body, (unsigned)data[0] | (unsigned)data[1] << 8, said, tree, fuzz_pool());
+    json_decref(tree);
     free(copy);
-    apr_pool_clear(pool);
+    apr_pool_clear(fuzz_pool());
     return 0;
 }

@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzzes the reader of answers, the estimate and the price. The first line is a number, the rest is
- * an answer, read twice as the chunks of a stream are. What must hold: what is read lies within the
- * answer; counts are unknown or make sense; an estimate leaves no count open; the price is no less
- * than nothing, and a price that was read is spelled as JSON does. */
+ * an answer, read twice as the chunks of a stream are. What must hold: the answer is read as by the
+ * second reader in usage_other.h; what is read lies within the answer; counts are unknown or make
+ * sense; an estimate leaves no count open; the price is no less than nothing, and a price that was
+ * read is spelled as JSON does. */
+
+#include "usage_other.h"
 
 #include "aip/cost.h"
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void check_span(aip_span_t value, aip_span_t text)
 {
@@ -55,6 +46,27 @@ static void check_usage_alone(aip_span_t text)
         require(a.text_bytes == b.text_bytes);
 }
 
+/* Reads again what jansson reads as well. */
+static void check_other(aip_span_t text)
+{
+    json_error_t error = {0};
+    json_t *tree = json_loadb(text.data, text.len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
+    const bool shallow = aip_json_validate(text, NULL) != AIP_JSON_DEPTH;
+    aip_usage_t usage = AIP_USAGE_UNKNOWN, before = usage;
+    aip_answer_t answer;
+
+    /* an array, and a NUL behind a number, are fine with jansson */
+    if (json_is_object(tree) && shallow && !memchr(text.data, 0, text.len)) {
+        for (int i = 0; i < 2; i++, before = usage) {
+            require(aip_answer_read(text, &answer, &usage));
+            other_answer(tree, &answer, &before, &usage);
+        }
+    } else if (!tree && json_error_code(&error) == json_error_invalid_syntax) {
+        require(strstr(error.text, "invalid Unicode") || !aip_answer_read(text, &answer, &usage));
+    }
+    json_decref(tree);
+}
+
 static void check(const char *number, aip_span_t text, apr_pool_t *pool)
 {
     static const char messages[] = "[{\"role\":\"user\",\"content\":\"12345\"}]";
@@ -65,6 +77,7 @@ static void check(const char *number, aip_span_t text, apr_pool_t *pool)
     apr_uint64_t price;
 
     check_usage_alone(text);
+    check_other(text);
     for (int i = 0; i < 2; i++) {
         aip_answer_read(text, &answer, &usage);
         check_span(answer.model, text);
@@ -85,23 +98,11 @@ static void check(const char *number, aip_span_t text, apr_pool_t *pool)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static apr_pool_t *parent;
-    apr_pool_t *pool;
-    const uint8_t *end = size ? memchr(data, '\n', size) : NULL;
-    const size_t n = end ? (size_t)(end - data) : size;
+    char *number = fuzz_line(&data, &size), *text = fuzz_copy(data, size);
 
-    if (!parent) {
-        apr_initialize();
-        apr_pool_create(&parent, NULL);
-    }
-    apr_pool_create(&pool, parent);
-    char *text = malloc(size - n + 1); /* what is read beyond it is seen */
-    require(text != NULL);
-    const size_t len = end ? size - n - 1 : 0;
-    if (len)
-        memcpy(text, end + 1, len);
-    check(apr_pstrmemdup(pool, (const char *)data, n), (aip_span_t){text, len}, pool);
+    check(number, (aip_span_t){text, size}, fuzz_pool());
+    free(number);
     free(text);
-    apr_pool_destroy(pool);
+    apr_pool_clear(fuzz_pool());
     return 0;
 }

@@ -58,6 +58,7 @@ int main(void)
         trace_context_suite,
         otlp_suite,
         trace_export_suite,
+        threads_suite,
     };
 
     return run_suites(suites, sizeof suites / sizeof *suites);

@@ -67,6 +67,7 @@ Suite *sigv4_suite(void);
 Suite *sse_suite(void);
 Suite *trace_context_suite(void);
 Suite *trace_export_suite(void);
+Suite *threads_suite(void);
 Suite *usage_suite(void);
 Suite *vectordb_suite(void);
 

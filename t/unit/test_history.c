@@ -181,6 +181,20 @@ START_TEST(half_an_entry_is_not_shown)
 }
 END_TEST
 
+/* A writer that was held up goes on when the ring has come round: its words are among another's. */
+START_TEST(two_in_one_entry_are_not_shown)
+{
+    aip_fault_t out[AIP_HISTORY_ERRORS];
+    forget();
+    for (int i = 0; i < 3; i++) {
+        aip_history_fault(&target, &(aip_fault_t){.at = i, .word = "drop"});
+    }
+    atomic_store(&target.errors[1].words[2], 0x65736c6166); /* of the word */
+    ck_assert_int_eq(aip_history_faults(&target, out), 2);
+    ck_assert(out[0].at == 2 && out[1].at == 0);
+}
+END_TEST
+
 #define WRITERS 4
 #define EACH 20000
 
@@ -249,6 +263,7 @@ Suite *history_suite(void)
     tcase_add_test(t, decisions_newest_first);
     tcase_add_test(t, errors_newest_first);
     tcase_add_test(t, half_an_entry_is_not_shown);
+    tcase_add_test(t, two_in_one_entry_are_not_shown);
     tcase_add_test(t, processes_write_together);
     suite_add_tcase(s, t);
     return s;

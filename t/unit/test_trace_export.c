@@ -30,7 +30,9 @@ START_TEST(bounded)
     aip_trace_queue_t *queue = aip_trace_queue_create(4, pool);
     ck_assert_ptr_null(aip_trace_queue_take(queue, 100));
     ck_assert_int_eq(aip_trace_queue_push(queue, text("a"), 1), AIP_TRACE_QUEUED);
+    ck_assert(!aip_trace_queue_pressed(queue));
     ck_assert_int_eq(aip_trace_queue_push(queue, text("b"), 2), AIP_TRACE_QUEUED_WAKE);
+    ck_assert(aip_trace_queue_pressed(queue));
     ck_assert_int_eq(aip_trace_queue_push(queue, text("c"), 3), AIP_TRACE_QUEUED);
     ck_assert_int_eq(aip_trace_queue_push(queue, text("d"), 4), AIP_TRACE_QUEUED);
     ck_assert_int_eq(aip_trace_queue_push(queue, text("e"), 5), AIP_TRACE_FULL);

@@ -4,8 +4,8 @@
 #
 # Environment: AIP_MODULE (mod_ai_proxy_adv.so), AIP_MOCK (t/mock/mock), AIP_APXS, AIP_MPM (event, worker, prefork),
 # AIP_TEST_REDIS_PORT, AIP_TEST_MINILM_PORT and AIP_TEST_MINILM_KEY (servers that run already), AIP_REDIS_DIR (for a Redis
-# of a test's own), AIP_VAULT_DIR (for AIPTest::Vault), AIP_CLIENTS_DIR and AIP_AWS_DIR (Python packages). Tests that need
-# what is not there fail.
+# of a test's own), AIP_VAULT_DIR (for AIPTest::Vault), AIP_CLIENTS_DIR and AIP_AWS_DIR (Python packages), AIP_TEST_HTTPD
+# (what is started in httpd's place). Tests that need what is not there fail.
 package AIPTest::Setup;
 
 use strict;
@@ -93,7 +93,7 @@ sub prepare {
     }
     $ENV{APACHE_TEST_NO_STICKY_PREFERENCES} = 1;
     $ENV{APACHE_TEST_ULIMIT_SET} = 1; # else it would start itself again for the sake of core files
-    $ENV{AIP_HTTPD} = httpd($apxs);
+    $ENV{AIP_HTTPD} = $ENV{AIP_TEST_HTTPD} || httpd($apxs);
     make_path("$t/logs", "$t/state", "$t/htdocs");
     choose_ports();
     my $tls = "$t/state/tls";
@@ -115,6 +115,7 @@ sub arguments {
 # Starts the httpd under test, which puts itself into the background when its configuration is good.
 sub start_httpd {
     my ($command, $pid_file) = @_;
+    $command =~ s/^\S+/$ENV{AIP_HTTPD}/;
     print "$command\n";
     unlink $pid_file;
     if (system($command) == 0) {
