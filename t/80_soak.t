@@ -16,7 +16,7 @@ use AIPTest::Vault;
 my $seconds = $ENV{AIP_SOAK_SECONDS} || 120;
 my $seed    = $ENV{AIP_SOAK_SEED} || time % 100_000_000;
 my $clients = 28;
-my $growth_kib = 12 * 1024; # what a child may gain once it is warm: a leak of 300 bytes a request shows in the long run
+my $growth_kib = 16 * 1024; # what a child may gain once it is warm: in 1800 s a leak of 600 bytes a request shows
 my $true    = JSON::PP::true;
 srand $seed;
 diag("AIP_SOAK_SEED=$seed, $seconds s, $clients clients");
@@ -196,7 +196,7 @@ $h->stop;
 my @provoked = qw(AIP0021 AIP0022 AIP0025 AIP0043 AIP0062 AIP0105 AIP0106 AIP0200 AIP0202 AIP0209);
 is_deeply([$h->unexpected(@provoked, qr/\[socache_redis:/)], [], 'nothing unexpected in the error log');
 my $calls = () = $h->log =~ /^\[[^\]]*\] \[socache_redis:/mg;
-cmp_ok($calls, '<', 0.8 * $seconds * (mpm() eq 'prefork' ? 40 : 2), "nor a flood of one message: $calls calls to Redis failed");
+cmp_ok($calls, '<', 0.6 * $seconds * (mpm() eq 'prefork' ? 40 : 2), "nor a flood of one message: $calls calls to Redis failed");
 if (!Test::More->builder->is_passing) { # for whoever looks for the cause: kept beside the logs of the run
     rename $_->[0], "$AIPTest::Setup::t/logs/soak_$_->[1]_log" for ["$h->{dir}/error_log", 'error'], [$log, 'statistics'], ["$dir/sent", 'sent'], ["$dir/seen", 'seen'];
 }

@@ -3,8 +3,9 @@
 
     soak_load.py PORT MOCK_CONTROL_PORT SEED CLIENTS DIRECTORY
 
-Each client chooses by SEED and its number alone. DIRECTORY gets `sent` (a JSON line for each request: id, gateway, kind,
-what came back, what was wrong with it), `seen` (one for each request that the mock recorded) and, from the test, `stop`.
+Each client chooses by SEED and its number alone. The test writes `stop` to DIRECTORY to end the load, and `idle` when nothing is
+in flight any more. DIRECTORY gets `sent` (a JSON line for each request: id, gateway, kind,
+what came back, what was wrong with it) and `seen` (one for each request that the mock recorded).
 Prints the number of requests at its end.
 """
 import http.client
@@ -128,11 +129,11 @@ class Client(threading.Thread):
             answer = c.head()
             record["status"] = answer.status
             c.slow(2048, 0.01)
-            c.read_until = time.monotonic() + 1
+            until = time.monotonic() + 1
             parts = []
             for part in c.pieces(answer):
                 parts.append(part)
-                if time.monotonic() > c.read_until:
+                if time.monotonic() > until:
                     c.slow(65536, 0)
             answer.body = b"".join(parts)
             record["end"] = "whole" if answer.whole else "cut"
@@ -176,11 +177,11 @@ class Client(threading.Thread):
 
     def run(self):
         while not os.path.exists(self.stop):
-            record = self.count
+            number = self.count + 1
             try:
                 self.one()
             except Exception as error:  # whatever it is, the test has to see it
-                self.out({"id": f"r{self.number}-{record + 1}", "gateway": "?", "kind": "?", "end": "failed", "bad": repr(error), "at": time.time()})
+                self.out({"id": f"r{self.number}-{number}", "gateway": "?", "kind": "?", "end": "failed", "bad": repr(error), "at": time.time()})
                 self.drop()
             time.sleep(self.random.random() * 0.2)
         self.drop()
@@ -230,13 +231,13 @@ def main():
     directory = sys.argv[5]
     drain = Drain(control, writer(os.path.join(directory, "seen")))
     drain.start()
-    clients = [Client(i, port, seed, directory, writer_of_all) for i, writer_of_all in
-               zip(range(n), [writer(os.path.join(directory, "sent"))] * n)]
+    sent = writer(os.path.join(directory, "sent"))
+    clients = [Client(i, port, seed, directory, sent) for i in range(n)]
     for client in clients:
         client.start()
     for client in clients:
         client.join()
-    time.sleep(0)  # what the gateway still has in flight is over before the test ends the drain
+    # What the gateway still has in flight is over before the drain is.
     while not os.path.exists(os.path.join(directory, "idle")):
         time.sleep(0.1)
     drain.over.set()
