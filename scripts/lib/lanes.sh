@@ -11,7 +11,7 @@
 #
 # Functions are called by name:
 # shellcheck disable=SC2317
-set -eu
+set -eu -o pipefail
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$src"
@@ -70,7 +70,7 @@ prepare_asan() {
     local options=detect_stack_use_after_return=1:check_initialization_order=1
     options=$options:malloc_context_size=15:abort_on_error=1:exitcode=0
     tool_env="ASAN_OPTIONS=$options:log_path=$reports/report"
-    tool_env="$tool_env UBSAN_OPTIONS=print_stacktrace=1:log_path=$reports/report"
+    tool_env="$tool_env UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1"
     tool_env="$tool_env LSAN_OPTIONS=suppressions=$reports/lsan.supp:print_suppressions=0:log_path=$reports/report"
     # The mock, aipctl and the unit tests bring the library along; httpd is not made with it. Clocks of tests are preloaded too.
     # shellcheck disable=SC2016
@@ -117,22 +117,27 @@ units() {
     [ -z "$tool_env" ] || read -r -a before <<<"$tool_env"
     [ -z "${tool_path:-}" ] || before+=("LD_LIBRARY_PATH=$tool_path")
     # shellcheck disable=SC2086
-    (cd "$build" && env "${before[@]}" CK_FORK=no AIP_SRCDIR="$src" ${memcheck:-} t/unit/run)
+    (cd "$build" && env "${before[@]}" CK_FORK=no AIP_SRCDIR="$src" ${memcheck:-} t/unit/run 2>&1) | tee "$reports/units"
 }
 
 servers() {
-    AIP_LOGDIR=${AIP_LOGDIR:-$src/.cache/logs}/$lane AIP_TEST_HTTPD=$reports/httpd AIP_TEST_ENV=$tool_env \
-        scripts/lib/server-tests.sh "$build" event "$@"
+    mkdir "$reports/logs"
+    AIP_LOGDIR=$reports/logs AIP_TEST_HTTPD=$reports/httpd AIP_TEST_ENV=$tool_env \
+        scripts/lib/server-tests.sh "$build" event "$@" || return
 }
 
 verdict() {
     local report passed=1 failed=0
+    # UBSan beside ASan writes to standard error: into the logs of httpd and mock, or our own output.
+    grep -arhE -A 12 'runtime error:' "$reports/units" "$reports/logs" >"$reports/report.undefined" 2>/dev/null || :
     for report in "$reports"/report*; do
         [ -s "$report" ] || continue
         failed=$((failed + 1)) passed=0
         echo "---- ${report##*/}"
         cat "$report"
     done
+    mkdir -p "${AIP_LOGDIR:-.cache/logs}/$lane"
+    cp -r "$reports"/logs/. "${AIP_LOGDIR:-.cache/logs}/$lane/" 2>/dev/null || :
     echo "lane $lane: $passed passed, $failed failed"
     [ $failed -eq 0 ]
 }
