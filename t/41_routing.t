@@ -9,6 +9,8 @@ use utf8;
 use lib 't/lib';
 use AIPTest;
 
+mock_reset(); # orders of the file before
+
 sub ask { my ($path, $prompt, @more) = @_; return post("/routing/$path", chat($prompt, @more)) }
 
 sub goes {

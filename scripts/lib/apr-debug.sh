@@ -30,10 +30,11 @@ apt-get "${apt_options[@]}" update -q >&2
 cd "$dir/src"
 apt-get "${apt_options[@]}" source -q "apr=$version" >&2
 cd apr-*/
-autoreconf -fi >&2 2>&1 || ./buildconf >&2
-./configure --prefix="$dir" --enable-pool-debug=yes --disable-static --enable-layout=GNU --libdir="$dir/lib" CFLAGS='-O1 -g' >&2
+[ -x configure ] || ./buildconf >&2
+./configure --prefix="$dir" --enable-pool-debug=yes --disable-static --libdir="$dir/lib" CFLAGS='-O1 -g' >&2
 make -j"$(nproc)" >&2
 make install >&2
 cd "$dir"
+[ -e lib/libapr-1.so.0 ]
 rm -rf src apt
 echo "$version" >"$dir/made-of"

@@ -11,7 +11,7 @@
 #
 # Functions are called by name:
 # shellcheck disable=SC2317
-set -eu
+set -eu -o pipefail
 
 src=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$src"
@@ -28,14 +28,13 @@ esac
 # What of the server tests each lane runs: all that a request can pass, and what starts, restarts and ends threads and
 # processes. The tools cost much more time than the tests.
 requests='t/20_requests.t t/23_answers.t t/24_streaming.t t/31_failover.t t/41_routing.t'
-state='t/25_statistics.t t/27_log.t t/28_log_pipes.t t/34_restart.t t/37_balance.t t/38_health.t t/44_route_cache.t
-    t/70_metrics.t t/71_traces.t t/72_status_page.t'
-edges='t/22_credentials.t t/26_usage.t t/30_faults.t t/32_tls.t t/33_client_gone.t t/35_http2.t t/42_embeddings.t t/43_redis.t
+state='t/25_statistics.t t/27_log.t t/34_restart.t t/70_metrics.t t/71_traces.t t/72_status_page.t'
+edges='t/22_credentials.t t/26_usage.t t/30_faults.t t/35_http2.t t/42_embeddings.t t/43_redis.t
     t/46_sessions.t t/47_explain.t t/60_access.t t/62_vault.t t/63_redaction.t t/64_hostile.t t/64_hostile_upstream.t'
 case $lane in
 asan) files="$requests $state $edges" ;;
-pool-debug) files="$requests $state t/33_client_gone.t t/35_http2.t" ;;
-tsan) files="t/24_streaming.t t/31_failover.t t/34_restart.t t/44_route_cache.t t/71_traces.t" ;;
+pool-debug) files="$requests $state t/35_http2.t" ;;
+tsan) files="t/24_streaming.t t/71_traces.t" ;;
 valgrind) files="t/20_requests.t t/24_streaming.t t/31_failover.t t/41_routing.t" ;;
 esac
 
@@ -70,8 +69,9 @@ prepare_asan() {
     local options=detect_stack_use_after_return=1:check_initialization_order=1
     options=$options:malloc_context_size=15:abort_on_error=1:exitcode=0
     tool_env="ASAN_OPTIONS=$options:log_path=$reports/report"
-    tool_env="$tool_env UBSAN_OPTIONS=print_stacktrace=1:log_path=$reports/report"
-    tool_env="$tool_env LSAN_OPTIONS=suppressions=$reports/lsan.supp:print_suppressions=0:log_path=$reports/report"
+    tool_env="$tool_env UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1"
+    tool_env="$tool_env LSAN_OPTIONS=print_suppressions=0:log_path=$reports/report"
+    [ "$lane" != asan ] || tool_env="$tool_env:suppressions=$reports/lsan.supp"
     # The mock, aipctl and the unit tests bring the library along; httpd is not made with it. Clocks of tests are preloaded too.
     # shellcheck disable=SC2016
     wrapper env "${1:-}" 'LD_PRELOAD="'"$(gcc -print-file-name=libasan.so) $reports/keep_loaded.so"' ${LD_PRELOAD:-}"' "$httpd"
@@ -95,7 +95,7 @@ prepare_tsan() {
     preloads
     # httpd and APR are not made with it: what they order among threads (mutexes, queues of connections) is seen through
     # pthread alone, and only accesses of our own code are looked at.
-    tool_env="TSAN_OPTIONS=ignore_noninstrumented_modules=1:suppressions=$reports/tsan.supp:print_suppressions=0"
+    tool_env="TSAN_OPTIONS=ignore_noninstrumented_modules=1:die_after_fork=0:suppressions=$reports/tsan.supp:print_suppressions=0"
     tool_env="$tool_env:halt_on_error=0:second_deadlock_stack=1:log_path=$reports/report"
     # shellcheck disable=SC2016
     wrapper env 'LD_PRELOAD="'"$(gcc -print-file-name=libtsan.so) $reports/keep_loaded.so"' ${LD_PRELOAD:-}"' "$httpd"
@@ -117,22 +117,27 @@ units() {
     [ -z "$tool_env" ] || read -r -a before <<<"$tool_env"
     [ -z "${tool_path:-}" ] || before+=("LD_LIBRARY_PATH=$tool_path")
     # shellcheck disable=SC2086
-    (cd "$build" && env "${before[@]}" CK_FORK=no AIP_SRCDIR="$src" ${memcheck:-} t/unit/run)
+    (cd "$build" && env "${before[@]}" CK_FORK=no AIP_SRCDIR="$src" ${memcheck:-} t/unit/run 2>&1) | tee "$reports/units"
 }
 
 servers() {
-    AIP_LOGDIR=${AIP_LOGDIR:-$src/.cache/logs}/$lane AIP_TEST_HTTPD=$reports/httpd AIP_TEST_ENV=$tool_env \
-        scripts/lib/server-tests.sh "$build" event "$@"
+    mkdir "$reports/logs"
+    AIP_LOGDIR=$reports/logs AIP_TEST_HTTPD=$reports/httpd AIP_TEST_ENV=$tool_env \
+        scripts/lib/server-tests.sh "$build" event "$@" || return
 }
 
 verdict() {
     local report passed=1 failed=0
+    # UBSan beside ASan writes to standard error: into the logs of httpd and mock, or our own output.
+    grep -arhE -A 12 'runtime error:' "$reports/units" "$reports/logs" >"$reports/report.undefined" 2>/dev/null || :
     for report in "$reports"/report*; do
         [ -s "$report" ] || continue
         failed=$((failed + 1)) passed=0
         echo "---- ${report##*/}"
         cat "$report"
     done
+    mkdir -p "${AIP_LOGDIR:-.cache/logs}/$lane"
+    cp -r "$reports"/logs/. "${AIP_LOGDIR:-.cache/logs}/$lane/" 2>/dev/null || :
     echo "lane $lane: $passed passed, $failed failed"
     [ $failed -eq 0 ]
 }

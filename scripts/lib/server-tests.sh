@@ -49,10 +49,14 @@ sweep() {
 }
 
 finish() {
+    local private
     sweep
     if [ -n "${AIP_LOGDIR:-}" ]; then
         mkdir -p "$AIP_LOGDIR/server-$mpm"
         cp "$work"/t/logs/*_log "$AIP_LOGDIR/server-$mpm/" 2>/dev/null || :
+        for private in "$work"/t/state/private.*/error_log; do
+            [ ! -e "$private" ] || cp "$private" "$AIP_LOGDIR/server-$mpm/$(basename "${private%/error_log}").error_log"
+        done
         cp "$work"/t/state/shots/*.png "$AIP_LOGDIR/server-$mpm/" 2>/dev/null || :
     fi
     rm -rf "$work"

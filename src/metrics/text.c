@@ -41,17 +41,18 @@ void aip_text_add(aip_text_t *text, const char *string)
 static char *put_number(char *out, apr_uint64_t value, int digits)
 {
     char reverse[2 * NUMBER_MAX];
-    int n = 0;
+    size_t n = 0, point;
     for (; digits > 0 && value % 10 == 0; digits--) {
         value /= 10;
     }
+    point = digits > 0 ? (size_t)digits : 0;
     do {
         reverse[n++] = (char)('0' + value % 10);
         value /= 10;
-        if (n == digits) {
+        if (n == point) {
             reverse[n++] = '.';
         }
-    } while (value || n <= digits + (digits ? 1 : 0));
+    } while ((value || n <= point + (point ? 1 : 0)) && n < sizeof reverse - 1);
     while (n) {
         *out++ = reverse[--n];
     }

@@ -56,6 +56,9 @@ static void append(aip_reassembly_t *whole, string_t *string, aip_span_t raw)
     }
     size_t len = raw.len - 2, need = string->len + len;
     string->there = true;
+    if (len == 0) {
+        return; /* the role comes with an empty text: there may be no memory yet */
+    }
     if (len > whole->left) {
         whole->cut = true; /* a piece is kept as a whole or not at all: escapes are not split */
         whole->left = 0;

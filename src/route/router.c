@@ -11,6 +11,7 @@
 #include <apr_strings.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_proc.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define RETRY_FIRST apr_time_from_msec(500)
@@ -25,7 +26,8 @@ struct aip_router_t {
     apr_pool_t *pool;
     const char *digest;
     aip_references_t *refs; /* published once, under the mutex, before `ready` */
-    volatile apr_uint32_t ready, stop, store_state;
+    _Atomic(bool) ready;
+    volatile apr_uint32_t stop, store_state;
     aip_vectordb_t *mirror, *store;
     apr_thread_t *thread;
     apr_thread_mutex_t *mutex;
@@ -51,7 +53,7 @@ static void publish(aip_router_t *router, aip_references_t *refs)
 {
     apr_thread_mutex_lock(router->mutex);
     router->refs = refs;
-    apr_atomic_set32(&router->ready, 1);
+    atomic_store(&router->ready, true);
     apr_thread_cond_broadcast(router->changed);
     apr_thread_mutex_unlock(router->mutex);
 }
@@ -102,10 +104,9 @@ static const char *place(const aip_router_t *router, apr_pool_t *pool)
     if (!conf->redis) {
         return apr_psprintf(pool, "%s:%d", conf->pgvector->host, conf->pgvector->port);
     }
-    return apr_pstrcat(pool, conf->redis->host, ":",
-                       conf->redis->port_text ? conf->redis->port_text
-                                              : apr_itoa(pool, conf->redis->port),
-                       NULL);
+    return apr_pstrcat(
+        pool, conf->redis->host, ":",
+        conf->redis->port_text ? conf->redis->port_text : apr_itoa(pool, conf->redis->port), NULL);
 }
 
 static void set_store(aip_router_t *router, store_state_e state, const aip_error_t *err,
@@ -150,7 +151,7 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
     if (router->conf.start && !apr_atomic_read32(&router->stop)) {
         router->conf.start(router->conf.start_baton);
     }
-    if (router->store && apr_atomic_read32(&router->ready)) {
+    if (router->store && atomic_load(&router->ready)) {
         keep_store(router);
     }
     apr_thread_exit(thread, APR_SUCCESS);
@@ -227,11 +228,11 @@ apr_status_t aip_router_create(aip_router_t **out, const aip_router_conf_t *conf
 bool aip_router_ready(aip_router_t *router, apr_interval_time_t timeout)
 {
     apr_time_t end = apr_time_now() + timeout;
-    while (!apr_atomic_read32(&router->ready) && !apr_atomic_read32(&router->stop) &&
+    while (!atomic_load(&router->ready) && !apr_atomic_read32(&router->stop) &&
            apr_time_now() < end) {
         apr_sleep(READY_POLL);
     }
-    return apr_atomic_read32(&router->ready) != 0;
+    return atomic_load(&router->ready);
 }
 
 aip_span_t aip_router_request(const aip_embedder_conf_t *conf, const aip_span_t *texts, int n,

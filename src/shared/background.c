@@ -29,7 +29,7 @@ static apr_status_t end(void *data)
 {
     aip_background_t *background = data;
     apr_status_t rv;
-    background->stop = 1;
+    __atomic_store_n(&background->stop, 1, __ATOMIC_RELEASE);
     aip_background_wake(background);
     apr_thread_join(&rv, background->thread);
     close(background->event);
@@ -65,10 +65,11 @@ bool aip_background_wait(aip_background_t *background, apr_interval_time_t limit
 {
     struct pollfd fd = {.fd = background->event, .events = POLLIN};
     eventfd_t count;
-    if (!background->stop && poll(&fd, 1, (int)((limit + 999) / 1000)) > 0) {
+    if (!__atomic_load_n(&background->stop, __ATOMIC_ACQUIRE) &&
+        poll(&fd, 1, (int)((limit + 999) / 1000)) > 0) {
         (void)eventfd_read(background->event, &count);
     }
-    return !background->stop;
+    return !__atomic_load_n(&background->stop, __ATOMIC_ACQUIRE);
 }
 
 void aip_background_wake(const aip_background_t *background)
