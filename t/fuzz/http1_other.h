@@ -235,6 +235,8 @@ static inline void other_read(other_t *o, const char *data, size_t len)
     const char *at = rc == HPE_OK ? NULL : llhttp_get_error_pos(&parser);
     o->foreign |= rc == HPE_INVALID_CONTENT_LENGTH && at && *at == '\t';
     o->foreign |= rc == HPE_STRICT && at && at > data && at[-1] == '\n';
+    /* What a chunk extension says is of no interest to us, so its form is not either. */
+    o->foreign |= at && strstr(llhttp_get_error_reason(&parser), "chunk ext") != NULL;
     /* llhttp takes two CRs behind a status for an end of line. */
     o->stricter |= memmem(data, len, "\r\r", 2) != NULL;
     o->response.end = len;
