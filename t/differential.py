@@ -2,19 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares the local embedder in C with the public model2vec and tokenizers libraries.
 
-Four comparisons, each on texts made from one seed; exit status 1 at the first kind of difference:
+Five comparisons, each on texts made from one seed; exit status 1 when there is a difference:
   texts     10 000 texts of many kinds on the shipped model: ids equal, vectors within 1e-5
+  strings   100 000 further ones, ids only
   variants  the same model as F16 and F32, with added tokens and a max_length: ids equal (a
             max_length that is absent, small, or longer than the text); vectors against the
             library's float32
-  points    every code point alone and inside a word, on a model that has a token for every
-            character: ids then show every step of normalizing and splitting
+  points    every code point as a word and inside a word, many words to a text, on a model that has
+            a token for every character: ids then show every step of normalizing and splitting
   marks     texts of combining marks, jamo and ideographs on that model: canonical reordering
 
-usage: t/differential.py [--tool PATH] [--model DIR] [--seed N] [--count N] [--only NAME]
+usage: t/differential.py [--tool PATH] [--model DIR] [--seed N] [--count N] [--strings N] [--only NAME]
 needs: pip install -r t/requirements-embedder.txt; PATH is t/tools/embed_ids, built.
 """
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -31,6 +33,8 @@ from tokenizers import Tokenizer
 
 ROOT = pathlib.Path(os.environ.get("AIP_SRCDIR") or pathlib.Path(__file__).resolve().parent.parent)
 TOLERANCE = 1e-5
+NAMES = ["texts", "strings", "variants", "points", "marks"]
+POINTS = 64  # in one text
 MARKS = [c for c in [*range(0x300, 0x370), *range(0x483, 0x48A), *range(0x591, 0x5C8),
                      *range(0x64B, 0x660), *range(0x900, 0x904), 0x93C, 0x94D, 0xA953, 0xA9C0,
                      0x1B44, 0x1BAA, 0x1BAB, 0x1BF2, 0x1BF3, 0x302A, 0x302B, 0x302E, 0x302F, 0x3099,
@@ -49,7 +53,7 @@ class Maker:
         self.kinds = [self.sentence, self.any_plane, self.one_block, self.emoji, self.controls,
                       self.accents, self.hangul, self.ideographs, self.bad_bytes, self.broken_text,
                       self.long_word, self.pieces_word, self.spaces, self.cases, self.literals,
-                      self.marks]
+                      self.marks, self.mutated]
 
     def scalar(self, low=1, high=0x10FFFF):
         while True:
@@ -164,6 +168,16 @@ class Maker:
                                                   chr(self.rnd.choice(MARKS)),
                                                   self.rnd.choice(base)]), 60)
 
+    def mutated(self):
+        """A text of two other kinds, with bytes that are changed, gone, or there again."""
+        parts = [self.rnd.choice(self.kinds[:-1])() for _ in range(2)]
+        text = bytearray().join(p if isinstance(p, bytes) else p.encode() for p in parts)
+        for _ in range(self.rnd.randint(0, 4)):
+            at, n = self.rnd.randrange(len(text) + 1), self.rnd.randint(0, 4)
+            text[at:at + n] = self.rnd.choice([b"", text[at:at + n] * 2, text[:n], text[-n:],
+                                               bytes([self.rnd.randrange(1, 256)])])
+        return bytes(text)
+
     def texts(self, count):
         fixed = [b"", b" ", b"\xff", b"a" * (1 << 20), b"\xc3\xa9" * (1 << 19), b"##", b"[UNK]",
                  "\U0001d16d\U0001d165".encode() * (1 << 13), ("a" * 100).encode(),
@@ -199,7 +213,11 @@ class Report:
 
     def check(self, text, got, ids, vector=None):
         self.checked += 1
-        why = None if got["ids"] == ids else f"ids {got['ids'][:20]}, library {ids[:20]}"
+        why = None
+        if got["ids"] != ids:
+            at = next((i for i, (a, b) in enumerate(zip(got["ids"], ids)) if a != b), 0)
+            at = max(0, at - 3)
+            why = f"ids from {at} on {got['ids'][at:at + 20]}, library {ids[at:at + 20]}"
         if vector is not None:
             off = float(np.max(np.abs(np.asarray(got["vector"]) - vector)))
             self.worst = max(self.worst, off)
@@ -233,9 +251,14 @@ def compare(name, tool, folder, library, texts):
     return report.close(len(texts))
 
 
+@functools.cache
+def tokenizer_of(folder):
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
 def compare_ids(name, tool, folder, texts):
     report = Report(name)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = tokenizer_of(folder)
     unk = tokenizer.token_to_id("[UNK]")
     step = 50000
     answers = run_tool(tool, folder, texts, ids_only=True)
@@ -310,12 +333,10 @@ def every_character_model(source, folder):
 
 
 def point_texts():
-    texts = []
-    for c in range(1, 0x110000):
-        if not 0xD800 <= c < 0xE000:
-            raw = chr(c).encode()
-            texts += [raw, b"x" + raw + b"y"]
-    return texts
+    """Words do not see each other: what stands between blanks is a text of its own."""
+    points = [c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000]
+    for at in range(0, len(points), POINTS):
+        yield " ".join(f"{chr(c)} x{chr(c)}y" for c in points[at:at + POINTS]).encode()
 
 
 def main():
@@ -325,15 +346,19 @@ def main():
                         default=ROOT / "share" / "embedder" / "aip-static-en-v1")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("--only", choices=["texts", "variants", "points", "marks"])
+    parser.add_argument("--strings", type=int, default=100000)
+    parser.add_argument("--only", choices=NAMES)
     args = parser.parse_args()
-    wanted = [args.only] if args.only else ["texts", "variants", "points", "marks"]
+    wanted = [args.only] if args.only else NAMES
     library = StaticModel.from_pretrained(args.model)
     maker = Maker(args.seed, library.tokens)
     good = True
     if "texts" in wanted:
         texts = list(maker.texts(args.count))
         good = compare("texts", args.tool, args.model, library, texts) and good
+    if "strings" in wanted:
+        texts = list(Maker(args.seed + 1, library.tokens).texts(args.strings))
+        good = compare_ids("strings", args.tool, args.model, texts) and good
     with tempfile.TemporaryDirectory() as name:
         scratch = pathlib.Path(name)
         if "variants" in wanted:
@@ -342,7 +367,7 @@ def main():
         if "points" in wanted or "marks" in wanted:
             every_character_model(args.model, scratch / "every")
         if "points" in wanted:
-            good = compare_ids("points", args.tool, scratch / "every", point_texts()) and good
+            good = compare_ids("points", args.tool, scratch / "every", list(point_texts())) and good
         if "marks" in wanted:
             kinds = [maker.marks, maker.marks, maker.hangul, maker.ideographs, maker.any_plane,
                      maker.cases]

@@ -24,7 +24,7 @@ bool aip_decimal_read(const char *json, int decimals, apr_uint64_t *value);
 
 /** One line of a list of prices or factors. */
 typedef struct aip_rate_t {
-    const char *text;           /**< as it was written, one blank between the words */
+    const char *text;           /**< as it would be written, one blank between the words */
     const char *name;           /**< "5m" or "1h", or the tier; NULL: a context window */
     apr_int64_t above;          /**< prompt tokens that a context window begins above */
     apr_uint64_t first, second; /**< the cost, the factor, or input and output factor */

@@ -537,6 +537,9 @@ void aip_vault_defaults(aip_vault_fields_t *fields, apr_pool_t *pool);
 void aip_location_merge(aip_location_fields_t *out, const aip_location_fields_t *base,
                         const aip_location_fields_t *add);
 
+/** An argument as it would be written in a file: in quotes where it needs them. */
+const char *aip_field_argument(const char *arg, apr_pool_t *pool);
+
 /**
  * The value of a member as the configuration would write it: one string for each argument, for a
  * LIST, an ACL or RATES one for each line.

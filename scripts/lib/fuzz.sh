@@ -147,7 +147,7 @@ record)
     ;;
 merge)
     build "${3:?unit}"
-    exec "$dir/fuzz_$3" "${limits[@]}" -merge=1 "$src/t/fuzz/corpus/$3" "$dir/found/$3"
+    exec python3 scripts/lib/fuzz_merge.py "$dir/fuzz_$3" "$src/t/fuzz/corpus/$3" "$dir/found/$3"
     ;;
 run)
     build "${3:?unit}"

@@ -4,6 +4,7 @@
  * elements of a header. */
 #include "aip/acl.h"
 
+#include "aip/fields.h"
 #include "aip/provider.h"
 
 #include <apr_lib.h>
@@ -165,25 +166,6 @@ static const char *read_condition(const char *arg, aip_acl_condition_t *conditio
     return error ? apr_psprintf(pool, "'%s': %s", arg, error) : NULL;
 }
 
-/* As it would be written: what has blanks in quotes. */
-static const char *quoted(const char *arg, apr_pool_t *pool)
-{
-    if (!strpbrk(arg, " \t\"'\\")) {
-        return arg;
-    }
-    char *text = apr_palloc(pool, 2 * strlen(arg) + 3), *out = text;
-    *out++ = '"';
-    for (const char *p = arg; *p; p++) {
-        if (*p == '"' || *p == '\\') {
-            *out++ = '\\';
-        }
-        *out++ = *p;
-    }
-    *out++ = '"';
-    *out = '\0';
-    return text;
-}
-
 aip_acl_rule_t *aip_acl_parse(int argc, char *const argv[], const char *providers, apr_pool_t *pool,
                               const char **error)
 {
@@ -198,7 +180,8 @@ aip_acl_rule_t *aip_acl_parse(int argc, char *const argv[], const char *provider
             return NULL;
         }
         rule->of_target = rule->of_target || about_target(condition->type);
-        rule->text = apr_pstrcat(pool, rule->text, i ? " " : "", quoted(argv[i], pool), NULL);
+        rule->text =
+            apr_pstrcat(pool, rule->text, i ? " " : "", aip_field_argument(argv[i], pool), NULL);
     }
     return rule;
 }

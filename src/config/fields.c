@@ -460,6 +460,24 @@ static void add_sticky(apr_array_header_t *words, const aip_sticky_rule_t *rule)
     }
 }
 
+const char *aip_field_argument(const char *arg, apr_pool_t *pool)
+{
+    if (*arg && !strpbrk(arg, " \t\"'\\")) {
+        return arg;
+    }
+    char *text = apr_palloc(pool, 2 * strlen(arg) + 3), *out = text;
+    *out++ = '"';
+    for (const char *p = arg; *p; p++) {
+        if (*p == '"' || *p == '\\') {
+            *out++ = '\\';
+        }
+        *out++ = *p;
+    }
+    *out++ = '"';
+    *out = '\0';
+    return text;
+}
+
 static void add_rules(apr_array_header_t *words, const apr_array_header_t *rules)
 {
     for (int i = 0; i < rules->nelts; i++) {

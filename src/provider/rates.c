@@ -129,7 +129,8 @@ const aip_rate_t *aip_rate_parse(const char *words, int argc, char *const argv[]
     aip_rate_t *rate = apr_pcalloc(pool, sizeof *rate);
     rate->text = "";
     for (int i = 0; i < argc; i++) {
-        rate->text = apr_pstrcat(pool, rate->text, i ? " " : "", argv[i], NULL);
+        rate->text =
+            apr_pstrcat(pool, rate->text, i ? " " : "", aip_field_argument(argv[i], pool), NULL);
     }
     *error = "unknown";
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {

@@ -4,23 +4,13 @@
  * that is taken is told again as it was taken: set once more from its own text it has the same
  * text. */
 
+#include "fuzz.h"
+
 #include "aip/fields.h"
 
-#include <apr_general.h>
 #include <apr_strings.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define ARGS 8
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 typedef union fields_t {
     aip_location_fields_t location;
@@ -43,19 +33,48 @@ static void defaults(const aip_field_t *row, fields_t *fields, apr_pool_t *pool)
     }
 }
 
-/* A LIST and an ACL have a line for each text, the others one line of all texts. */
+/* Takes the next argument off a line as httpd does. */
+static char *next_argument(const char **line, apr_pool_t *pool)
+{
+    char *word = apr_palloc(pool, strlen(*line) + 1), *out = word, quote = '\0';
+    const char *p = *line + strspn(*line, " ");
+
+    if (*p == '"' || *p == '\'')
+        quote = *p++;
+    for (; *p && (quote ? *p != quote : *p != ' '); p++) {
+        p += *p == '\\' && (p[1] == '\\' || (quote && p[1] == quote));
+        *out++ = *p;
+    }
+    *out = '\0';
+    *line = p + (quote && *p);
+    return word;
+}
+
+static void set_line(const aip_field_t *row, fields_t *fields, const char *line, apr_pool_t *pool)
+{
+    char *argv[64];
+    int argc = 0;
+
+    do {
+        argv[argc++] = next_argument(&line, pool);
+    } while (*line);
+    require(!aip_field_set(row, fields, argc, argv, pool));
+}
+
+/* A LIST has an argument for each line, rules and rates have a line of arguments, the others are
+ * one line of all texts. */
 static void check_again(const aip_field_t *row, const apr_array_header_t *text, apr_pool_t *pool)
 {
-    bool lines =
-        (row->kind == AIP_KIND_LIST && !(row->flags & AIP_F_MANY)) || row->kind == AIP_KIND_ACL;
+    const bool whole = row->kind == AIP_KIND_ACL || row->kind == AIP_KIND_RATES;
+    const bool lines = row->kind == AIP_KIND_LIST && !(row->flags & AIP_F_MANY);
     fields_t *again = apr_pcalloc(pool, sizeof *again);
 
     defaults(row, again, pool);
-    if (row->kind == AIP_KIND_ACL) /* several arguments in one text */
-        return;
+    for (int i = 0; whole && i < text->nelts; i++)
+        set_line(row, again, APR_ARRAY_IDX(text, i, const char *), pool);
     for (int i = 0; lines && i < text->nelts; i++)
         require(!aip_field_set(row, again, 1, &APR_ARRAY_IDX(text, i, char *), pool));
-    if (!lines)
+    if (!lines && !whole)
         require(!aip_field_set(row, again, text->nelts, (char **)(void *)text->elts, pool));
     const apr_array_header_t *told = aip_field_text(row, again, pool);
     require(told && told->nelts == text->nelts);
@@ -80,16 +99,12 @@ static void check(const aip_field_t *row, int argc, char **argv, apr_pool_t *poo
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static apr_pool_t *pool;
+    apr_pool_t *pool = fuzz_pool();
     char *argv[ARGS];
     int argc = 0;
 
     if (size < 2)
         return 0;
-    if (!pool) {
-        apr_initialize();
-        apr_pool_create(&pool, NULL);
-    }
     const aip_field_t *row = data[0] % 3 == 0   ? &aip_location_table[data[1] % AIP_LOCATION_COUNT]
                              : data[0] % 3 == 1 ? &aip_target_table[data[1] % AIP_TARGET_COUNT]
                                                 : &aip_vault_table[data[1] % AIP_VAULT_COUNT];

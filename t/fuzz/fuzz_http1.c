@@ -95,7 +95,7 @@ static bool peer_tls_failed(void *ctx)
 static int touch(void *ctx, const char *name, const char *value)
 {
     CHECK(name[0] != '\0' && !strpbrk(name, " :\r\n") && !strpbrk(value, "\r\n"));
-    keep_field(ctx, name, strlen(name), value, strlen(value));
+    keep_field(ctx, name, value);
     return 1;
 }
 
@@ -132,7 +132,7 @@ static aip_http1_result_t run(peer_t *p, seen_t *s)
 {
     aip_conn_t conn = {p, peer_read, peer_write, peer_wait, peer_now, peer_tls_failed};
     aip_http1_request_t request = {AIP_SPAN("POST / HTTP/1.1\r\n\r\n"), AIP_SPAN("body")};
-    aip_http1_limits_t limits = {1000000, 1000000, 0};
+    aip_http1_limits_t limits = {.write_timeout = 1000000, .read_timeout = 1000000};
     aip_http1_sink_t sink = {s, on_head, on_body, on_wait};
     aip_http1_result_t r;
 

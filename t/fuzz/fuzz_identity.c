@@ -76,7 +76,8 @@ static void check_request(const aip_fetch_t *f)
     for (const char *p = f->url; *p; p++)
         require(*p > ' ' && *p < 0x7f && *p != '#');
     if (way == AWS_INSTANCE) /* a part of its path was an answer */
-        require(!strstr(f->url, "/../") && !strstr(f->url, "/./"));
+        for (const char *p = f->url; (p = strstr(p, "/.")) != NULL; p++)
+            require(strcspn(p + 1, "/") > 2 || strspn(p + 1, ".") < strcspn(p + 1, "/"));
     for (const char *const *h = f->headers; h && *h; h++)
         require(aip_header_value_ok(*h));
     for (size_t i = 0; i < f->body.len; i++)

@@ -96,7 +96,7 @@ static void dispatch(standard_t *s, size_t size, size_t max)
         s->buffers.n_data--; /* "remove the last character" */
         add(s->events, s->buffers);
     }
-    s->buffers = (event_t){NULL};
+    s->buffers = (event_t){.data = NULL};
 }
 
 static void read_as_standard(const char *text, size_t len, size_t max, events_t *events)
@@ -129,7 +129,7 @@ static void read_as_standard(const char *text, size_t len, size_t max, events_t 
 static bool on_event(void *ctx, const aip_sse_event_t *event)
 {
     seen_t *s = ctx;
-    event_t copy = {NULL};
+    event_t copy = {.data = NULL};
 
     require(event->raw.len > 0 && event->raw.len <= s->len - s->at);
     require(memcmp(event->raw.data, s->expected + s->at, event->raw.len) == 0);
@@ -169,7 +169,7 @@ static void check(const char *data, size_t len, size_t max, cuts_t cuts, const e
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    events_t expected = {NULL};
+    events_t expected = {.list = NULL};
 
     if (size < 2)
         return 0;

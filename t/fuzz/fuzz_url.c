@@ -112,7 +112,7 @@ static void check_rules(const aip_url_t *url, char *allow, char *no_proxy)
     if (passes)
         require(!strstr(url->path, "/../") && !strstr(url->path, "/./") &&
                 !strchr(url->path, '\\') && !strcasestr(url->path, "%2f") &&
-                !strcasestr(url->path, "%2e%2e/"));
+                !strcasestr(url->path, "/%2e%2e/"));
     if (aip_host_class(url->host) != AIP_ADDRESS_ORDINARY)
         require(aip_egress_address_ok(&egress, url->host, NULL) == named);
 }

@@ -51,17 +51,11 @@ static inline void keep(char **text, size_t *n, const char *more, size_t len)
     (*text)[*n] = '\0';
 }
 
-/* "name: value", with no white space around the value. */
-static inline void keep_field(response_t *r, const char *name, size_t n_name, const char *value,
-                              size_t n_value)
+static inline void keep_field(response_t *r, const char *name, const char *value)
 {
-    while (n_value && (*value == ' ' || *value == '\t'))
-        value++, n_value--;
-    while (n_value && (value[n_value - 1] == ' ' || value[n_value - 1] == '\t'))
-        n_value--;
-    keep(&r->fields, &r->n_fields, name, n_name);
+    keep(&r->fields, &r->n_fields, name, strlen(name));
     keep(&r->fields, &r->n_fields, ": ", 2);
-    keep(&r->fields, &r->n_fields, value, n_value);
+    keep(&r->fields, &r->n_fields, value, strlen(value));
     keep(&r->fields, &r->n_fields, "\n", 1);
 }
 
@@ -236,6 +230,13 @@ static inline void other_read(other_t *o, const char *data, size_t len)
     llhttp_errno_t rc = llhttp_execute(&parser, data, len);
     /* RFC 9110, section 8.6 lets us take lengths that are equal; llhttp takes one. */
     o->foreign |= rc == HPE_UNEXPECTED_CONTENT_LENGTH && o->lengths && !o->encodings;
+    /* A tab is white space behind a length, and a bare LF ends the line of a chunk size without an
+     * extension; llhttp takes neither. */
+    const char *at = rc == HPE_OK ? NULL : llhttp_get_error_pos(&parser);
+    o->foreign |= rc == HPE_INVALID_CONTENT_LENGTH && at && *at == '\t';
+    o->foreign |= rc == HPE_STRICT && at && at > data && at[-1] == '\n';
+    /* What a chunk extension says is of no interest to us, so its form is not either. */
+    o->foreign |= at && strstr(llhttp_get_error_reason(&parser), "chunk ext") != NULL;
     /* llhttp takes two CRs behind a status for an end of line. */
     o->stricter |= memmem(data, len, "\r\r", 2) != NULL;
     o->response.end = len;

@@ -108,6 +108,7 @@ static const struct {
     {"AIModelOptionsContextWindowFactor", "1|1", NULL,
      "takes one ABOVE INPUT_FACTOR OUTPUT_FACTOR"},
     {"AIModelOptionsServiceTierFactor", "flex|0.5", "flex 0.5", NULL},
+    {"AIModelOptionsServiceTierFactor", "a \"tier\"|0.5", "\"a \\\"tier\\\"\" 0.5", NULL},
     {"AIModelOptionsServiceTierFactor", "flex|0.5;FLEX|1", NULL, "'FLEX 1' is about the same as"},
     {"AIModelOptionsServiceTierFactor", "|0.5", NULL, "the name of the tier must not be empty"},
     {"AIModelOptionsServiceTierFactor", "flex|x", NULL, "the factor 'x'"},
