@@ -166,6 +166,12 @@ static apr_status_t keep_or_make(aip_route_cache_t *cache, apr_pool_t *pconf, se
         if (rv != APR_SUCCESS) {
             return rv;
         }
+        /* The provider has cleanups in the pool of the process, which ends after its modules are
+         * unloaded: its code stays. */
+        Dl_info code;
+        if (dladdr((void *)(uintptr_t)cache->provider->store, &code)) {
+            (void)dlopen(code.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+        }
         kept = ap_retained_data_create(key, sizeof *kept);
         *kept = (kept_t){instance, mutex};
     }
