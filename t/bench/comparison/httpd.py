@@ -188,6 +188,14 @@ class Gateway(Httpd):
         return block(f'Location {self.path}', ['AIProxy on', 'AIMaxRequestBodySize 67108864', *self.directives()])
 
 
+class Held(Gateway):
+    """The thread that has answered waits for the client's next request."""
+    way = 'gateway-hold'
+
+    def directives(self):
+        return ['AIKeepAliveHold 2', *super().directives()]
+
+
 class Ejecting(Gateway):
     """A target that keeps failing is put aside, as operators will have it."""
     way = 'gateway-ejecting'
@@ -250,6 +258,7 @@ class Remote(Semantic):
 class Observed(Gateway):
     """Statistics log, items in the access log, metrics, and every request's spans exported to a collector."""
     way = 'observed'
+    sampling = 1
 
     def target(self, name, second=False, more=()):
         return super().target(name, second, [*more, 'AILoggingLogStatistics On', 'AIModelOptionsInputCost 0.15',
@@ -263,4 +272,17 @@ class Observed(Gateway):
 
     def location(self):
         return ['AITraces export', f'AITracesEndpoint http://127.0.0.1:{self.setting.collector()}/v1/traces',
-                'AITracesSamplingRatio 1', *super().location(), *block('Location /metrics', ['SetHandler ai-metrics'])]
+                f'AITracesSamplingRatio {self.sampling}', *super().location(), *block('Location /metrics', ['SetHandler ai-metrics'])]
+
+
+class HeldObserved(Observed):
+    way = 'observed-hold'
+
+    def directives(self):
+        return ['AIKeepAliveHold 2', *super().directives()]
+
+
+class Sampled(Observed):
+    """As observed, with a tenth of the traces."""
+    way = 'observed-tenth'
+    sampling = 0.1

@@ -7,17 +7,17 @@ import time
 
 from .place import Failure
 
-OWN = 'nginx,proxypass,gateway,round-robin,semantic-hit,semantic-local,semantic-remote,observed'
-SHORT = 'direct,nginx,proxypass,gateway,semantic-hit,observed'
+OWN = 'nginx,proxypass,gateway,gateway-hold,round-robin,semantic-hit,semantic-local,semantic-remote,observed,observed-tenth,observed-hold'
+SHORT = 'direct,nginx,proxypass,gateway,gateway-hold,semantic-hit,observed'
 RUNS = {    # name: (rounds, seconds, arguments)
-    'contenders': (5, 2, '--bodies 2000 --conns 1 16 64'),
-    'request': (9, 1, f'--only direct,{OWN} --bodies 310 --conns 1 16 64'),
-    'bodies': (7, 1, f'--only {SHORT} --bodies 310 2000 33000 1000000 --conns 16'),
-    'tls': (9, 1, '--only direct,nginx,proxypass,gateway,observed --tls --bodies 310 33000 --conns 1 16 64'),
-    'http2': (7, 1, '--http2 --bodies 2000 --conns 1 8'),
-    'streams': (3, 1, '--streams 100 1000 5000'),
-    'failover': (5, 1, '--failing --conns 1 16'),
-    'mpm': (9, 1, '--mpm event worker --only proxypass,gateway,observed --bodies 310 --conns 1 16 64'),
+    'contenders': (3, 2, f'--only {SHORT},semantic-local,semantic-remote,portkey,litellm --bodies 2000 --conns 1 16 64'),
+    'request': (7, 1, f'--only direct,{OWN} --bodies 310 --conns 1 16 64'),
+    'bodies': (5, 1, f'--only {SHORT} --bodies 310 2000 33000 1000000 --conns 16'),
+    'tls': (7, 1, '--only direct,nginx,proxypass,gateway,gateway-hold,observed --tls --bodies 310 33000 --conns 1 16 64'),
+    'http2': (5, 1, '--http2 --bodies 2000 --conns 1 8'),
+    'streams': (2, 1, '--streams 100 1000 5000'),
+    'failover': (3, 1, '--failing --conns 1 16'),
+    'mpm': (7, 1, '--mpm event worker --only proxypass,gateway,gateway-hold,observed --bodies 310 --conns 1 16 64'),
     'growth': (1, 1, '--million --only gateway,semantic-hit,semantic-local,observed'),
 }
 
