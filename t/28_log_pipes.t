@@ -113,11 +113,11 @@ for (1 .. 40) { # httpd may close a connection on which no request has come yet
     @number ? push @numbers, @number : $unanswered{$number}++;
 }
 waitpid $pid, 0;
+wait_until('the new generation', sub { (() = $h->log =~ /resuming normal operations/g) >= 2 });
 push @numbers, at_once('/rotated', 8, 6, 500);
 # Its names are seconds: go on until there have been several.
 wait_until('several files', sub { push @numbers, at_once('/rotated', 8, 1, 3000); @{[glob "$state/rotated.*"]} > 2 });
 have("$state/rotated.*", @numbers);
-wait_until('the new generation', sub { (() = $h->log =~ /resuming normal operations/g) >= 2 });
 
 # ---- a program that ends is started again, and what is in the pipe waits for it ----
 wait_until('the reader', sub { -s "$state/reader.pid" });

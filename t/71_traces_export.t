@@ -18,7 +18,7 @@ sub conf {
     my (@lines) = @_;
     return join "\n", 'Listen 127.0.0.1:${SPARE_1_PORT}', 'Listen 127.0.0.1:${SPARE_4_PORT}', 'StartServers 1', 'AITraces export', "AITracesEndpoint ${\$collector->url}", @lines, <<"CONF";
 <IfModule !mpm_prefork_module>
-ServerLimit 2
+ServerLimit 6
 ThreadsPerChild 8
 MinSpareThreads 1
 MaxSpareThreads 8
