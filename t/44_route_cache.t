@@ -399,10 +399,11 @@ for my $kind (sort keys %fleet) {
 }
 is_deeply([map { $_->deaths } grep { $_ != $h } @all], [], 'no child died');
 
-# The cache outlives restarts, and httpd its modules: it ends well nevertheless.
+# The cache outlives restarts, and httpd its modules: it ends well nevertheless. In a session of its own: prefork
+# ends its whole process group.
 my $last = server('SPARE_1', 'AIRouteCache shmcb');
 $last->stop;
-my ($status, undef, $said) = run_command(['sh', '-c', '"$0" -f "$1/httpd.conf" -DFOREGROUND & p=$!
+my ($status, undef, $said) = run_command(['sh', '-c', 'setsid "$0" -f "$1/httpd.conf" -DFOREGROUND & p=$!
     until grep -q "resuming normal operations" "$1/error_log" && [ -s "$1/pid" ]; do sleep 0.1; done
     : >"$1/error_log"; kill -USR1 $p; until grep -q "resuming normal operations" "$1/error_log"; do sleep 0.1; done
     kill -TERM $p; wait $p', $ENV{AIP_HTTPD}, $last->{dir}]);
