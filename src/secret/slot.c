@@ -49,19 +49,23 @@ static bool seal(aip_sealed_t *sealed, const unsigned char *id, const unsigned c
     return ok;
 }
 
+/* From a copy: a cipher reads its input twice, once for the tag and once for the text, and a writer
+ * may come between the two. */
 static bool unseal(const aip_sealed_t *sealed, const unsigned char *id, const unsigned char *key,
                    apr_uint64_t turn, char *value, size_t len)
 {
-    unsigned char tag[sizeof sealed->tag];
+    unsigned char tag[sizeof sealed->tag], nonce[sizeof sealed->nonce], *text = (void *)value;
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int n = 0, rest = 0;
     memcpy(tag, sealed->tag, sizeof tag);
-    bool ok = ctx && EVP_DecryptInit_ex(ctx, cipher(), NULL, key, sealed->nonce) == 1 &&
+    memcpy(nonce, sealed->nonce, sizeof nonce);
+    memcpy(text, sealed->text, len);
+    bool ok = ctx && EVP_DecryptInit_ex(ctx, cipher(), NULL, key, nonce) == 1 &&
               EVP_DecryptUpdate(ctx, NULL, &n, id, AIP_SECRET_ID) == 1 &&
               EVP_DecryptUpdate(ctx, NULL, &n, (const unsigned char *)&turn, sizeof turn) == 1 &&
-              EVP_DecryptUpdate(ctx, (unsigned char *)value, &n, sealed->text, (int)len) == 1 &&
+              EVP_DecryptUpdate(ctx, text, &n, text, (int)len) == 1 &&
               EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, sizeof tag, tag) == 1 &&
-              EVP_DecryptFinal_ex(ctx, (unsigned char *)value + n, &rest) == 1;
+              EVP_DecryptFinal_ex(ctx, text + n, &rest) == 1;
     EVP_CIPHER_CTX_free(ctx);
     value[ok ? len : 0] = '\0';
     return ok;
