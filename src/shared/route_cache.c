@@ -20,6 +20,7 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 #define MUTEX_TYPE "ai-route-cache"
 #define LIMIT apr_time_from_msec(250) /* for one call over the network */
+#define LOOKS 100
 #define PAUSE apr_time_from_sec(5)
 
 struct aip_route_cache_t {
@@ -252,11 +253,28 @@ aip_route_cache_t *aip_route_cache_of(const aip_location_fields_t *f)
     return cache && cache->open ? cache : NULL;
 }
 
+/* Looks a few times whether the lock can be had: it is held for less than a microsecond, while to
+ * be put to sleep and woken up costs ten. Other kinds of locks cost a system call a look. */
+static bool seen_free(apr_global_mutex_t *mutex)
+{
+    apr_lockmech_e mech = apr_global_mutex_mech(mutex);
+    int looks = mech == APR_LOCK_PROC_PTHREAD || mech == APR_LOCK_DEFAULT ? LOOKS : 0;
+    for (int i = 0; i < looks; i++) {
+        if (apr_global_mutex_trylock(mutex) == APR_SUCCESS) {
+            return true;
+        }
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+    }
+    return false;
+}
+
 /* A change of shared memory must not stop half-way. */
 static bool lock(const aip_route_cache_t *cache, sigset_t *before)
 {
     aip_signals_block(before);
-    if (apr_global_mutex_lock(cache->mutex) == APR_SUCCESS) {
+    if (seen_free(cache->mutex) || apr_global_mutex_lock(cache->mutex) == APR_SUCCESS) {
         return true;
     }
     aip_signals_restore(before);
