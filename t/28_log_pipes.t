@@ -59,7 +59,8 @@ sub numbers {
 
 sub have {
     my ($files, @wanted) = @_;
-    my @got = wait_until('all lines', sub { my @got = eval { numbers(glob $files) }; @got >= @wanted && \@got })->@*;
+    eval { wait_until('all lines', sub { my @got = eval { numbers(glob $files) }; @got >= @wanted }, 20) };
+    my @got = eval { numbers(glob $files) } or diag($@);
     return is_deeply([sort { $a <=> $b } @got], [@wanted], "$files: each line once, and whole");
 }
 

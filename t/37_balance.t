@@ -30,7 +30,7 @@ my $children = mpm() eq 'prefork' ? "StartServers 4\nServerLimit 8\nMaxRequestWo
     : "StartServers 3\nServerLimit 3\nThreadsPerChild 8\nMaxRequestWorkers 24\nMinSpareThreads 1\nMaxSpareThreads 24\n";
 my $embedder = "AIEmbeddingsModelProvider openai\nAIEmbeddingsModelName text-embedding-3-small\n"
     . 'AIEmbeddingsModelOptionsUpstreamUrl "http://127.0.0.1:${MOCK_EMBED_PORT}/v1/embeddings"' . "\nAIVectordbDimensions 64\n";
-my $conf = 'Listen 127.0.0.1:${SPARE_2_PORT}' . "\n${children}KeepAlive Off\nAIBalancerReadTimeout 3000\nGracefulShutdownTimeout 5\n"
+my $conf = 'Listen 127.0.0.1:${SPARE_2_PORT}' . "\n${children}KeepAlive Off\nAIBalancerReadTimeout 20000\nGracefulShutdownTimeout 5\n"
     . "<Location /status>\nSetHandler ai-status\n</Location>\n"
     . gateway('turn', '', targets(70, 25, 5))
     . gateway('hash', "AIBalancerAlgorithm consistent-hashing\nAIBalancerHashOnHeader X-User\nAIBalancerFailoverCriteria http_503\n", targets(100, 100, 100))
@@ -127,7 +127,7 @@ sub hold {
 sub in_flight { my ($path) = @_; return join ' ', map { state_of($path, "t$_")->{in_flight} } 1 .. 3 }
 
 mock_reset();
-mock_behave({times => -1, do => {delay_ms => 1500}});
+mock_behave({times => -1, do => {delay_ms => 3000}});
 my @held = hold('/least', mpm() eq 'prefork' ? 4 : 8);
 is(in_flight('least'), mpm() eq 'prefork' ? '1 1 2' : '2 2 4', 'least connections: in flight by weight, over all children');
 is($_->answer->{status}, 200, 'least connections: answered') for @held;
@@ -142,7 +142,6 @@ wait_until('nothing in flight', sub { in_flight('least') eq '0 0 0' }, 3);
 pass('least connections: are counted no more');
 mock_reset();
 mock_behave({port => $mock{t3}, times => -1, do => {delay_ms => 800}});
-my $slow = client(port => port('SPARE_2'));
 ask('least') for 1 .. 4;
 mock_reset();
 
