@@ -92,14 +92,25 @@ open my $file, '>>', $out or die; $file->autoflush;
 open my $p, '>', "$pid.new" or die; print {$p} $$; close $p; rename "$pid.new", $pid;
 while (sysread STDIN, my $some, 65536) { print {$file} $some }
 READER
+my $lazy = "$state/lazy.pl";
+AIPTest::Setup::write_file($lazy, <<'READER');
+# Like rotatelogs: what one read of 64 KiB gives goes to one file. Slower than those who write.
+use Time::HiRes;
+open my $file, '>>', $ARGV[0] or die; $file->autoflush;
+while (sysread STDIN, my $some, 65536) { print {$file} $some =~ /\n\z/ ? $some : "$some\na line was cut\n"; Time::HiRes::sleep(0.02) }
+READER
 my $h = start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\n$few"
     . gateway('/plain', "|/usr/bin/tee -a $state/pipe.plain") . gateway('/bars', "||/usr/bin/tee -a $state/pipe.bars")
     . gateway('/shell', "|\$sed 's/^{/{/' >$state/pipe.shell && echo 'the end' >$state/pipe.end")
     . gateway('/rotated', "|/usr/bin/rotatelogs $state/rotated 20K")
+    . gateway('/lazy', "|/usr/bin/perl $lazy $state/pipe.lazy")
     . gateway('/reader', "|/usr/bin/perl $reader $state/reader.pid $state/pipe.reader"));
 for my $kind (qw(plain bars)) {
     have("$state/pipe.$kind", map { ask("/$kind", 20) } 1 .. 3);
 }
+
+# ---- a line is in the pipe as a whole or not at all, even if it is full ----
+have("$state/pipe.lazy", at_once('/lazy', 8, 12, 4000));
 
 # ---- rotatelogs, many clients, a graceful restart in between ----
 my @numbers = at_once('/rotated', 8, 6, 3000);

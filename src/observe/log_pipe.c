@@ -12,6 +12,8 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
+#define PIPE_SIZE (256 * 1024) /* so that 64 KiB of lines find room in it */
+
 static apr_status_t close_ends(void *data)
 {
     aip_log_pipe_t *pipe = data;
@@ -102,6 +104,7 @@ aip_log_pipe_t *aip_log_pipe_open(const char *name, apr_pool_t *pool, server_rec
     pipe->program = pipe->shell ? program + 1 : program;
     apr_pool_cleanup_register(pool, pipe, close_ends, apr_pool_cleanup_null);
     fcntl(pipe->out, F_SETFL, fcntl(pipe->out, F_GETFL) | O_NONBLOCK);
+    (void)fcntl(pipe->out, F_SETPIPE_SZ, PIPE_SIZE); /* counts pages, filled or not */
     *rv = spawn(pipe);
     return *rv == APR_SUCCESS ? pipe : NULL;
 }

@@ -10,6 +10,7 @@
 #include <http_log.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
@@ -20,6 +21,8 @@ APLOG_USE_MODULE(ai_proxy_adv);
 #define FLUSH apr_time_from_sec(3)
 #define NAP_MAX apr_time_from_msec(32)
 #define PIPE_POLL 100 /* milliseconds */
+#define UNREAD 65536  /* bytes in the pipe: what rotatelogs and its like take with one read */
+#define ROOM_NAP apr_time_from_msec(1)
 #define TELL_EVERY 60
 
 /* Of a child with threads, and of one of many. */
@@ -174,11 +177,23 @@ static apr_ssize_t mend(const aip_line_queue_t *queue)
     return n;
 }
 
+/* Whether one read of the program would take what is in the pipe and this line as well: else it may
+ * take the line in two parts, and rotatelogs put them into two files. A longer line goes alone. */
+static bool has_room(const aip_line_queue_t *queue, apr_size_t len)
+{
+    int unread = 0;
+    return ioctl(queue->sink.fd, FIONREAD, &unread) != 0 || unread <= 0 ||
+           (apr_size_t)unread + len + 1 <= UNREAD;
+}
+
 typedef enum written_e { WRITTEN, BUSY, BROKEN } written_e;
 
-/* Under the lock: as much as the pipe takes now. Short lines go in as a whole or not at all. */
+/* Under the lock: as much as the pipe takes now. */
 static written_e write_some(aip_line_queue_t *queue, record_t *record, bool *begun)
 {
+    if (!*begun && !has_room(queue, record->len)) {
+        return BUSY;
+    }
     while (record->part[0].iov_len + record->part[1].iov_len) {
         apr_ssize_t n = *begun ? 1 : mend(queue);
         n = n < 0 ? n : writev(queue->sink.fd, record->part, 2);
@@ -215,8 +230,8 @@ static bool write_record(aip_line_queue_t *queue, record_t record)
         if (over) {
             return false;
         }
-        if (done == BUSY) {
-            poll(&pipe, 1, PIPE_POLL);
+        if (done == BUSY && poll(&pipe, 1, PIPE_POLL) == 1 && !begun) {
+            apr_sleep(ROOM_NAP);
         }
     }
     if (done == BROKEN) {
