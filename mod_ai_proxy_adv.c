@@ -117,6 +117,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     aip_routers_init(pchild, s);
     aip_exchange_init(pchild, s);
     aip_traces_child_init(pchild, s);
+    aip_decide_child_init(pchild);
     aip_hold_child_init();
 }
 

@@ -21,6 +21,7 @@ MaxSpareThreads 16
 KeepAliveTimeout 30
 <Location /plain>
 AIProxy On
+AIKeepAliveHold 0
 $target</Location>
 <Location /hold>
 AIProxy On

@@ -309,7 +309,7 @@ X(STR, acls_group_env, "AIAclsGroupEnv", "-", "AI_CONSUMER_GROUP", 0, 0, NULL, 0
   "Environment variable, of SetEnvIf, mod_rewrite or an authentication module, with groups of the consumer, separated by commas or blanks.") \
 X(STR, acls_group_file, "AIAclsGroupFile", "-", NULL, 0, 0, NULL, 0, \
   "File of groups in the format of AuthGroupFile, relative to ServerRoot; followed without a restart. none: no file.") \
-X(INT, keep_alive_hold, "AIKeepAliveHold", "-", "0", 0, 1000, NULL, 0, \
+X(INT, keep_alive_hold, "AIKeepAliveHold", "-", "2", 0, 1000, NULL, 0, \
   "Milliseconds that a thread of MPM event waits for the next request of a client that asked again as soon as that the last time, instead of handing its connection back; a quarter of a child's threads at most. 0: never.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
   "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \

@@ -134,6 +134,7 @@ int aip_hold_client(request_rec *r);
 
 /** In a child that starts. */
 void aip_hold_child_init(void);
+void aip_decide_child_init(apr_pool_t *pchild);
 void aip_hook_insert_error_filter(request_rec *r);
 void aip_register_filters(void);
 

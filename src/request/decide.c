@@ -4,6 +4,7 @@
 #include "routers.h"
 
 #include "aip/flights.h"
+#include "aip/recent.h"
 #include "aip/upstream.h"
 
 #include <apr_strings.h>
@@ -15,6 +16,8 @@ APLOG_USE_MODULE(ai_proxy_adv);
 #define VALUE_VERSION 1u
 /* More routes than this are not cached: socache values are small (AIP_CACHE_VALUE_MAX). */
 #define CACHED_ROUTES 4096
+/* How long a child uses what it has got from the cache without asking again. */
+#define RECENT APR_USEC_PER_SEC
 
 /* What the cache holds under a decision's key. The bytes may come from another machine: all of ours
  * are little-endian. */
@@ -22,6 +25,13 @@ typedef struct value_t {
     apr_uint32_t version, n;
     float distances[];
 } value_t;
+
+static aip_recent_t *recent; /* NULL: there is no cache */
+
+void aip_decide_child_init(apr_pool_t *pchild)
+{
+    recent = aip_registry->caches->nelts ? aip_recent_create(pchild) : NULL;
+}
 
 static apr_status_t unavailable(aip_request_t *req, const char *code, const char *message,
                                 aip_error_t *err)
@@ -92,9 +102,20 @@ static void make_key(const aip_request_t *req, const aip_router_entry_t *entry, 
     SHA256((const unsigned char *)all, len + text.len, key);
 }
 
+/* The same key always has the same distances: what is older than the cache's life is not wrong. */
+static void remember(const aip_request_t *req, const unsigned char *key, const float *distances,
+                     int n)
+{
+    apr_interval_time_t life = apr_time_from_sec(req->conf->f.route_cache_ttl);
+    aip_recent_put(recent, key, apr_time_now() + (life < RECENT ? life : RECENT), distances, n);
+}
+
 static bool recall(aip_request_t *req, aip_route_cache_t *cache, const unsigned char *key,
                    float *distances, int n)
 {
+    if (aip_recent_get(recent, key, apr_time_now(), distances, n)) {
+        return true;
+    }
     unsigned len = (unsigned)(sizeof(value_t) + (size_t)n * sizeof(float)), got = len;
     value_t *value = apr_palloc(req->r->pool, len);
     if (!aip_route_cache_get(cache, req->r, key, value, &got) || got != len ||
@@ -107,6 +128,7 @@ static bool recall(aip_request_t *req, aip_route_cache_t *cache, const unsigned 
         }
         distances[i] = value->distances[i];
     }
+    remember(req, key, distances, n);
     return true;
 }
 
@@ -120,6 +142,7 @@ static void keep(aip_request_t *req, aip_route_cache_t *cache, const unsigned ch
     memcpy(value->distances, distances, (size_t)n * sizeof(float));
     aip_route_cache_put(cache, req->r, key, value, len,
                         apr_time_from_sec(req->conf->f.route_cache_ttl), false);
+    remember(req, key, distances, n);
 }
 
 static apr_status_t measure_and_keep(aip_request_t *req, const aip_router_entry_t *entry,

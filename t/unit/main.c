@@ -12,6 +12,7 @@ int main(void)
         json_values_suite,
         json_splice_suite,
         large_suite,
+        recent_suite,
         chat_suite,
         calibrate_suite, chat_build_suite, chat_needs_suite, chat_needs_suite,
         http1_suite,

@@ -55,6 +55,7 @@ Suite *apikey_suite(void);
 Suite *redis_tls_suite(void);
 Suite *redis_tls_peer_suite(void);
 Suite *reassembly_suite(void);
+Suite *recent_suite(void);
 Suite *references_suite(void);
 Suite *retry_after_suite(void);
 Suite *route_suite(void);

@@ -188,12 +188,12 @@ class Gateway(Httpd):
         return block(f'Location {self.path}', ['AIProxy on', 'AIMaxRequestBodySize 67108864', *self.directives()])
 
 
-class Held(Gateway):
-    """The thread that has answered waits for the client's next request."""
-    way = 'gateway-hold'
+class HandedOver(Gateway):
+    """Each connection goes back to the listener after each answer, as those of ProxyPass do."""
+    way = 'gateway-handover'
 
     def directives(self):
-        return ['AIKeepAliveHold 2', *super().directives()]
+        return ['AIKeepAliveHold 0', *super().directives()]
 
 
 class Ejecting(Gateway):
@@ -273,13 +273,6 @@ class Observed(Gateway):
     def location(self):
         return ['AITraces export', f'AITracesEndpoint http://127.0.0.1:{self.setting.collector()}/v1/traces',
                 f'AITracesSamplingRatio {self.sampling}', *super().location(), *block('Location /metrics', ['SetHandler ai-metrics'])]
-
-
-class HeldObserved(Observed):
-    way = 'observed-hold'
-
-    def directives(self):
-        return ['AIKeepAliveHold 2', *super().directives()]
 
 
 class Sampled(Observed):

@@ -8,8 +8,8 @@ from .contender import Direct
 from .place import Failure
 from .upstream import Mock
 
-WAYS = {c.way: c for c in (Direct, others.Nginx, httpd.ProxyPass, httpd.Gateway, httpd.Held, httpd.RoundRobin, httpd.Hit, httpd.Local,
-                           httpd.Remote, httpd.Observed, httpd.Sampled, httpd.HeldObserved, httpd.Ejecting, others.Portkey, others.LiteLLM)}
+WAYS = {c.way: c for c in (Direct, others.Nginx, httpd.ProxyPass, httpd.Gateway, httpd.HandedOver, httpd.RoundRobin, httpd.Hit, httpd.Local,
+                           httpd.Remote, httpd.Observed, httpd.Sampled, httpd.Ejecting, others.Portkey, others.LiteLLM)}
 INSTALLED = ('nginx', 'portkey', 'litellm')
 FAILING = ('nginx', 'proxypass', 'gateway', 'gateway-ejecting', 'portkey', 'litellm')
 DEFAULTS = {

@@ -7,17 +7,17 @@ import time
 
 from .place import Failure
 
-OWN = 'nginx,proxypass,gateway,gateway-hold,round-robin,semantic-hit,semantic-local,semantic-remote,observed,observed-tenth,observed-hold'
-SHORT = 'direct,nginx,proxypass,gateway,gateway-hold,semantic-hit,observed'
+OWN = 'nginx,proxypass,gateway,gateway-handover,round-robin,semantic-hit,semantic-local,semantic-remote,observed,observed-tenth'
+SHORT = 'direct,nginx,proxypass,gateway,gateway-handover,semantic-hit,observed'
 RUNS = {    # name: (rounds, seconds, arguments)
     'contenders': (3, 2, f'--only {SHORT},semantic-local,semantic-remote,portkey,litellm --bodies 2000 --conns 1 16 64'),
     'request': (7, 1, f'--only direct,{OWN} --bodies 310 --conns 1 16 64'),
     'bodies': (5, 1, f'--only {SHORT} --bodies 310 2000 33000 1000000 --conns 16'),
-    'tls': (7, 1, '--only direct,nginx,proxypass,gateway,gateway-hold,observed --tls --bodies 310 33000 --conns 1 16 64'),
+    'tls': (7, 1, '--only direct,nginx,proxypass,gateway,gateway-handover,observed --tls --bodies 310 33000 --conns 1 16 64'),
     'http2': (5, 1, '--http2 --bodies 2000 --conns 1 8'),
     'streams': (2, 1, '--streams 100 1000 5000'),
     'failover': (3, 1, '--failing --conns 1 16'),
-    'mpm': (7, 1, '--mpm event worker --only proxypass,gateway,gateway-hold,observed --bodies 310 --conns 1 16 64'),
+    'mpm': (7, 1, '--mpm event worker --only proxypass,gateway,gateway-handover,observed --bodies 310 --conns 1 16 64'),
     'growth': (1, 1, '--million --only gateway,semantic-hit,semantic-local,observed'),
 }
 
