@@ -32,6 +32,7 @@ START_TEST(slots_of_keys)
     static const apr_uint32_t sizes[] = {2, 10, 16, 100, 1024, SLOTS};
     enum { KEYS = 50000 };
     static int counts[ROWS(sizes)][SLOTS];
+    memset(counts, 0, sizeof counts);
     for (int i = 0; i < KEYS; i++) {
         char key[256];
         int len = apr_snprintf(key, sizeof key, shapes[_i], i, i, i);
