@@ -92,6 +92,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     make_state_dirs(pconf, s);
+    aip_config_merge_all(pconf);
     return OK;
 }
 

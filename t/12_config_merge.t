@@ -312,8 +312,8 @@ my %row = (
     AIRouteOnFailure => [$remote, $routes, 'fail', 'one', sub { my $r = embedder_does($_[0], {status => 500}); $r->json->{model} // $r->{status} }, 503, 'one'],
     AIRouteCache => [$remote, $routes, 'auto', 'none', sub { my $text = fresh(); at($_[0], chat($text)); asked_again($_[0], $text) }, 0, 1],
     AIRouteCacheTTL => [$caching, $routes, 1, 3600, sub { my $text = fresh(); at($_[0], chat($text)); asked_again($_[0], $text, 1.1) }, 1, 0],
-    AIRouteCacheSize => [$caching, $routes, 100_000, 200_000, # each size is a cache of its own: that of /size has the first
-        sub { my $text = fresh(); at($_[0], chat($text)); join ' ', map { asked_again($_, $text) } $_[0], '/size' }, '0 0', '0 1'],
+    AIRouteCacheSize => [$caching, $routes, 100_000, 200_000, # each size is a cache of its own, that of /size has the first; children remember for a second
+        sub { my $text = fresh(); at($_[0], chat($text)); join ' ', map { asked_again($_, $text, 1.1) } $_[0], '/size' }, '0 0', '0 1'],
     AIRouteAggregate => ["${remote}AIRouteHeaders On\n", $examples, 'mean', 'max', $distance, '0.5500', '0.1000'],
     AIRouteAggregateTopK => ["${remote}AIRouteHeaders On\nAIRouteAggregate topk-mean\n", $examples, 1, 2, $distance, '0.1000', '0.5500'],
     AIRouteMargin => ["${remote}AIRouteOnAmbiguous one\n", $routes, 0.2, 0.05, $between, 'one', 'zero'],

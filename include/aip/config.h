@@ -75,6 +75,8 @@ typedef struct aip_dir_conf_t {
     const char *path; /**< of the innermost plain <Location>, without a slash at its end; NULL:
                          there is none */
     bool registered;
+    const struct aip_dir_conf_t *below; /**< the server's level, over which it is `merged` */
+    struct aip_dir_conf_t *merged;      /**< as a request sees both; NULL: to be made for it */
 } aip_dir_conf_t;
 
 /** A section that holds directives of ours, for the checks at the end of the configuration. */
@@ -147,6 +149,10 @@ int aip_targets_find(const aip_targets_t *targets, const char *name, size_t len)
 /** NULL, or why a directive of ours cannot stand where it does: only per-URL sections and the
  * server level hold them. */
 const char *aip_config_context(const cmd_parms *cmd);
+
+/** post_config, when nothing changes any more: merges each section with its server's level, so that
+ * this is not done for each request. */
+void aip_config_merge_all(apr_pool_t *pconf);
 
 /** Remembers the section that a directive stands in. */
 void aip_config_register(cmd_parms *cmd, aip_dir_conf_t *dir);

@@ -44,6 +44,17 @@ typedef struct aip_json_member_t {
 aip_json_status_e aip_json_object(aip_span_t text, const aip_span_t *names, size_t n,
                                   aip_json_member_t *members, aip_json_error_t *err);
 
+/** Like aip_json_object(), of a text whose objects and arrays within need only be passed over:
+ * their brackets are counted, what stands between them is not checked, but for its strings. */
+aip_json_status_e aip_json_object_skim(aip_span_t text, const aip_span_t *names, size_t n,
+                                       aip_json_member_t *members);
+
+/** The same of the object that an array begins with, up to its end.
+ * @return false when there is none, or one that cannot be read: then `members` are not to be used
+ */
+bool aip_json_first_skim(aip_span_t array, const aip_span_t *names, size_t n,
+                         aip_json_member_t *members);
+
 /** Validates `text` as exactly one JSON value of any type. */
 aip_json_status_e aip_json_validate(aip_span_t text, aip_json_error_t *err);
 

@@ -7,6 +7,7 @@
 
 #include "aip/aip.h"
 #include <apr_time.h>
+#include <string.h>
 
 /** Objects and arrays may be nested this deep. */
 #define AIP_JSON_OUT_DEPTH 30
@@ -23,16 +24,83 @@ typedef struct aip_json_out_t {
     bool more;            /**< the next value needs a comma */
 } aip_json_out_t;
 
+/** Room for any number. */
+#define AIP_JSON_OUT_NUMBER 48
+
 /** @param room  bytes to begin with, at least 1 */
 void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room);
 
+/** Parts of what follows, for it alone: what depends on a key is made where the key is known. */
+void aip_json_out_grow(aip_json_out_t *out, size_t more);
+void aip_json_out_string(aip_json_out_t *out, aip_span_t text, size_t max);
+void aip_json_out_chars(aip_json_out_t *out, const char *text);
+size_t aip_json_out_digits(char *text, apr_int64_t value);
+size_t aip_json_out_thousandths(char *text, apr_int64_t value);
+
+/** @return where `more` bytes can be written; the caller adds what it has written to `len` */
+static inline char *aip_json_out_room(aip_json_out_t *out, size_t more)
+{
+    if (__builtin_expect(out->room - out->len < more, 0)) {
+        aip_json_out_grow(out, more);
+    }
+    return out->data + out->len;
+}
+
+/** What comes before a value: the comma, and in an object the key.
+ * @return where the value is to be written, with room for any number */
+static inline char *aip_json_out_begin(aip_json_out_t *out, const char *key)
+{
+    size_t len = key ? strlen(key) : 0;
+    char *p = aip_json_out_room(out, len + 4 + AIP_JSON_OUT_NUMBER);
+    *p = ',';
+    p += out->more;
+    if (key) {
+        *p++ = '"';
+        memcpy(p, key, len);
+        memcpy(p + len, "\":", 2);
+        p += len + 2;
+    }
+    out->more = true;
+    out->len = (size_t)(p - out->data);
+    return p;
+}
+
+static inline void aip_json_out_open(aip_json_out_t *out, const char *key, bool object)
+{
+    *aip_json_out_begin(out, key) = object ? '{' : '[';
+    out->len++;
+    out->depth++;
+    apr_uint32_t bit = (apr_uint32_t)1 << out->depth;
+    out->objects = object ? out->objects | bit : out->objects & ~bit;
+    out->more = false;
+}
+
+/** A byte outside of any value, such as the newline behind a line. */
+static inline void aip_json_out_byte(aip_json_out_t *out, char byte)
+{
+    *aip_json_out_room(out, 1) = byte;
+    out->len++;
+}
+
 /** In all below: key NULL in an array and at the top; else plain ASCII of ours, which is not
  * escaped. */
-void aip_json_out_object(aip_json_out_t *out, const char *key);
-void aip_json_out_array(aip_json_out_t *out, const char *key);
+static inline void aip_json_out_object(aip_json_out_t *out, const char *key)
+{
+    aip_json_out_open(out, key, true);
+}
+
+static inline void aip_json_out_array(aip_json_out_t *out, const char *key)
+{
+    aip_json_out_open(out, key, false);
+}
 
 /** Ends the innermost object or array. */
-void aip_json_out_end(aip_json_out_t *out);
+static inline void aip_json_out_end(aip_json_out_t *out)
+{
+    aip_json_out_byte(out, out->objects >> out->depth & 1 ? '}' : ']');
+    out->depth--;
+    out->more = true;
+}
 
 /**
  * A string. Escaped are quote, backslash, everything below U+0020, DEL, U+0080-009F, U+2028 and
@@ -40,10 +108,19 @@ void aip_json_out_end(aip_json_out_t *out);
  * @param text  data NULL: null
  * @param max   bytes of UTF-8 that a reader gets at most, cut between characters
  */
-void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text, size_t max);
+static inline void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text,
+                                     size_t max)
+{
+    aip_json_out_begin(out, key);
+    aip_json_out_string(out, text, max);
+}
 
 /** The same of a terminated text, of at most AIP_JSON_OUT_BOUND bytes; NULL: null. */
-void aip_json_out_text(aip_json_out_t *out, const char *key, const char *text);
+static inline void aip_json_out_text(aip_json_out_t *out, const char *key, const char *text)
+{
+    aip_json_out_begin(out, key);
+    aip_json_out_chars(out, text);
+}
 
 /** A value that is JSON already, written as it is; it must hold no line ends. */
 void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json);
@@ -51,22 +128,34 @@ void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json);
 /** Members that were written before, at the top of a writer of their own. */
 void aip_json_out_members(aip_json_out_t *out, aip_span_t members);
 
-void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value);
+static inline void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value)
+{
+    out->len += aip_json_out_digits(aip_json_out_begin(out, key), value);
+}
 
 /** `value` * 10^-12 as an exact decimal without an exponent or zeros at its end. */
 void aip_json_out_pico(aip_json_out_t *out, const char *key, apr_int64_t value);
 
 /** Microseconds, written as milliseconds with up to three decimals. */
-void aip_json_out_ms(aip_json_out_t *out, const char *key, apr_interval_time_t value);
+static inline void aip_json_out_ms(aip_json_out_t *out, const char *key, apr_interval_time_t value)
+{
+    out->len += aip_json_out_thousandths(aip_json_out_begin(out, key), value);
+}
 
 /** Nine significant digits; null when it is not finite. */
 void aip_json_out_real(aip_json_out_t *out, const char *key, double value);
 
-void aip_json_out_bool(aip_json_out_t *out, const char *key, bool value);
-void aip_json_out_null(aip_json_out_t *out, const char *key);
+static inline void aip_json_out_bool(aip_json_out_t *out, const char *key, bool value)
+{
+    memcpy(aip_json_out_begin(out, key), value ? "true" : "false", 5);
+    out->len += value ? 4 : 5;
+}
 
-/** A byte outside of any value, such as the newline behind a line. */
-void aip_json_out_byte(aip_json_out_t *out, char byte);
+static inline void aip_json_out_null(aip_json_out_t *out, const char *key)
+{
+    memcpy(aip_json_out_begin(out, key), "null", 4);
+    out->len += 4;
+}
 
 /** An exact decimal as in aip_json_out_pico(). */
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool);

@@ -41,13 +41,14 @@ typedef struct aip_answer_t {
  * is folded into `usage` (per field the last value that makes sense wins; total_tokens = the
  * provider's, else prompt + completion; cache_write_tokens = the provider's, else the sum of its
  * lifetimes).
- * @return false when `json` is no JSON object
+ * @return false when `json` is no object. What is nested in it is checked only where it is read.
  */
 bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage);
 
 /** The same of a whole answer, of whose choices nothing is read when it tells how many tokens it
- * has: then of content, finish_reason and text_bytes nothing is known, and has_choices is. */
-bool aip_answer_read_usage(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage);
+ * has: then content and text_bytes are not known, but has_choices is.
+ * @param finish  finish_reason is wanted all the same */
+bool aip_answer_read_usage(aip_span_t json, bool finish, aip_answer_t *answer, aip_usage_t *usage);
 
 /**
  * Fills in what a provider did not tell about an answer, and marks it: four bytes of text are a

@@ -9,12 +9,12 @@
 #include <math.h>
 #include <stdio.h>
 
-#define DECIMAL 48 /* room for any number */
+#define DECIMAL AIP_JSON_OUT_NUMBER
 #define PICO_DIGITS 12
 #define PICO UINT64_C(1000000000000)
 #define SHORT 128
 
-static void grow(aip_json_out_t *out, size_t more)
+void aip_json_out_grow(aip_json_out_t *out, size_t more)
 {
     size_t room = out->room;
     while (room < out->len + more) {
@@ -26,78 +26,15 @@ static void grow(aip_json_out_t *out, size_t more)
     out->room = room;
 }
 
-/* @return where `more` bytes can be written */
-static inline char *make_room(aip_json_out_t *out, size_t more)
-{
-    if (out->room - out->len < more) {
-        grow(out, more);
-    }
-    return out->data + out->len;
-}
-
 static inline void put(aip_json_out_t *out, const char *data, size_t len)
 {
-    memcpy(make_room(out, len), data, len);
+    memcpy(aip_json_out_room(out, len), data, len);
     out->len += len;
-}
-
-void aip_json_out_byte(aip_json_out_t *out, char byte)
-{
-    *make_room(out, 1) = byte;
-    out->len++;
 }
 
 void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room)
 {
     *out = (aip_json_out_t){.pool = pool, .data = apr_palloc(pool, room), .room = room};
-}
-
-/* What comes before a value: the comma, and in an object the key.
- * @return where the value is to be written, with room for any number */
-static inline char *begin(aip_json_out_t *out, const char *key)
-{
-    size_t len = key ? strlen(key) : 0;
-    char *p = make_room(out, len + 4 + DECIMAL);
-    if (out->more) {
-        *p++ = ',';
-    }
-    if (key) {
-        *p++ = '"';
-        memcpy(p, key, len);
-        p += len;
-        *p++ = '"';
-        *p++ = ':';
-    }
-    out->more = true;
-    out->len = (size_t)(p - out->data);
-    return p;
-}
-
-static void open_bracket(aip_json_out_t *out, const char *key, bool object)
-{
-    *begin(out, key) = object ? '{' : '[';
-    out->len++;
-    out->depth++;
-    apr_uint32_t bit = (apr_uint32_t)1 << out->depth;
-    out->objects = object ? out->objects | bit : out->objects & ~bit;
-    out->more = false;
-}
-
-void aip_json_out_object(aip_json_out_t *out, const char *key)
-{
-    open_bracket(out, key, true);
-}
-
-void aip_json_out_array(aip_json_out_t *out, const char *key)
-{
-    open_bracket(out, key, false);
-}
-
-void aip_json_out_end(aip_json_out_t *out)
-{
-    aip_json_out_byte(out, out->objects >> out->depth & 1 ? '}' : ']');
-    out->depth--;
-    out->more = true;
 }
 
 static void put_escape(aip_json_out_t *out, unsigned unit)
@@ -168,26 +105,51 @@ static void put_text(aip_json_out_t *out, aip_span_t text, size_t max)
     }
 }
 
+#ifdef AIP_JSON_SSE2
+static bool is_plain(__m128i x)
+{
+    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'),
+                  space = _mm_set1_epi8(' '), del = _mm_set1_epi8(0x7f);
+    const __m128i stop =
+        _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)),
+                     _mm_or_si128(_mm_cmplt_epi8(x, space), _mm_cmpeq_epi8(x, del)));
+    return !_mm_movemask_epi8(stop);
+}
+
+/* Fewer than 16 bytes, some of them twice. */
+static __m128i load_short(const char *p, size_t len)
+{
+    apr_uint64_t first = 0, last = 0;
+    if (len >= 8) {
+        memcpy(&first, p, 8);
+        memcpy(&last, p + len - 8, 8);
+    } else if (len >= 4) {
+        memcpy(&first, p, 4);
+        memcpy((char *)&first + 4, p + len - 4, 4);
+        last = first;
+    } else {
+        const unsigned char *u = (const unsigned char *)p;
+        first = UINT64_C(0x2020202020000000) | u[0] | (unsigned)u[len / 2] << 8 |
+                (unsigned)u[len - 1] << 16;
+        last = first;
+    }
+    return _mm_set_epi64x((apr_int64_t)last, (apr_int64_t)first);
+}
+#endif
+
 bool aip_text_plain(aip_span_t text)
 {
 #ifdef AIP_JSON_SSE2
-    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'),
-                  space = _mm_set1_epi8(' '), del = _mm_set1_epi8(0x7f);
-    for (size_t at = 0; at < text.len; at += 16) {
-        char tail[16];
-        const char *from = text.data + at;
-        if (text.len - at < sizeof tail) {
-            memset(tail, ' ', sizeof tail);
-            from = memcpy(tail, from, text.len - at);
-        }
-        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)from);
-        const __m128i stop =
-            _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)),
-                         _mm_or_si128(_mm_cmplt_epi8(x, space), _mm_cmpeq_epi8(x, del)));
-        if (_mm_movemask_epi8(stop)) {
+    size_t at = 0;
+    if (text.len < 16) {
+        return !text.len || is_plain(load_short(text.data, text.len));
+    }
+    for (; at + 16 < text.len; at += 16) {
+        if (!is_plain(_mm_loadu_si128((const __m128i *)(const void *)(text.data + at)))) {
             return false;
         }
     }
+    return is_plain(_mm_loadu_si128((const __m128i *)(const void *)(text.data + text.len - 16)));
 #else
     for (size_t i = 0; i < text.len; i++) {
         unsigned char c = (unsigned char)text.data[i];
@@ -195,18 +157,17 @@ bool aip_text_plain(aip_span_t text)
             return false;
         }
     }
-#endif
     return true;
+#endif
 }
 
-void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text, size_t max)
+void aip_json_out_string(aip_json_out_t *out, aip_span_t text, size_t max)
 {
     if (!text.data) {
-        aip_json_out_null(out, key);
+        put(out, "null", 4);
         return;
     }
-    *begin(out, key) = '"';
-    out->len++;
+    aip_json_out_byte(out, '"');
     if (text.len <= SHORT && text.len <= max && aip_text_plain(text)) { /* most are like this */
         put(out, text.data, text.len);
     } else {
@@ -215,30 +176,36 @@ void aip_json_out_span(aip_json_out_t *out, const char *key, aip_span_t text, si
     aip_json_out_byte(out, '"');
 }
 
-void aip_json_out_text(aip_json_out_t *out, const char *key, const char *text)
+void aip_json_out_chars(aip_json_out_t *out, const char *text)
 {
     /* Of a longer text no more needs to be looked at; a character may lie across that place. */
-    aip_json_out_span(out, key,
-                      (aip_span_t){text, text ? strnlen(text, AIP_JSON_OUT_BOUND + 4) : 0},
-                      AIP_JSON_OUT_BOUND);
+    aip_json_out_string(out, (aip_span_t){text, text ? strnlen(text, AIP_JSON_OUT_BOUND + 4) : 0},
+                        AIP_JSON_OUT_BOUND);
 }
 
 void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json)
 {
-    begin(out, key);
+    aip_json_out_begin(out, key);
     put(out, json.data, json.len);
 }
 
 void aip_json_out_members(aip_json_out_t *out, aip_span_t members)
 {
-    begin(out, NULL);
+    aip_json_out_begin(out, NULL);
     put(out, members.data, members.len);
 }
+
+static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233"
+                            "34353637383940414243444546474849505152535455565758596061626364656667"
+                            "6869707172737475767778798081828384858687888990919293949596979899";
 
 /* Decimal digits, written from the back, at least `min`. @return where they begin */
 static char *digits_before(char *end, apr_uint64_t value, int min)
 {
     char *p = end;
+    for (; value >= 100; value /= 100) {
+        p = memcpy(p - 2, &pairs[value % 100 * 2], 2);
+    }
     for (; value >= 10; value /= 10) {
         *--p = (char)('0' + value % 10);
     }
@@ -273,14 +240,19 @@ static inline size_t decimal(char *text, apr_int64_t value, int digits, apr_uint
     return (size_t)(end - from);
 }
 
-void aip_json_out_int(aip_json_out_t *out, const char *key, apr_int64_t value)
+size_t aip_json_out_digits(char *text, apr_int64_t value)
 {
-    out->len += decimal(begin(out, key), value, 0, 1);
+    return decimal(text, value, 0, 1);
+}
+
+size_t aip_json_out_thousandths(char *text, apr_int64_t value)
+{
+    return decimal(text, value, 3, 1000);
 }
 
 void aip_json_out_pico(aip_json_out_t *out, const char *key, apr_int64_t value)
 {
-    out->len += decimal(begin(out, key), value, PICO_DIGITS, PICO);
+    out->len += decimal(aip_json_out_begin(out, key), value, PICO_DIGITS, PICO);
 }
 
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool)
@@ -289,31 +261,14 @@ const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool)
     return apr_pstrmemdup(pool, text, decimal(text, value, PICO_DIGITS, PICO));
 }
 
-void aip_json_out_ms(aip_json_out_t *out, const char *key, apr_interval_time_t value)
-{
-    out->len += decimal(begin(out, key), value, 3, 1000);
-}
-
 void aip_json_out_real(aip_json_out_t *out, const char *key, double value)
 {
     if (!isfinite(value)) {
         aip_json_out_null(out, key);
         return;
     }
-    char *p = begin(out, key);
+    char *p = aip_json_out_begin(out, key);
     out->len += (size_t)snprintf(p, DECIMAL, "%.9g", value);
-}
-
-void aip_json_out_bool(aip_json_out_t *out, const char *key, bool value)
-{
-    begin(out, key);
-    put(out, value ? "true" : "false", value ? 4 : 5);
-}
-
-void aip_json_out_null(aip_json_out_t *out, const char *key)
-{
-    begin(out, key);
-    put(out, "null", 4);
 }
 
 size_t aip_text_cut(aip_span_t text, size_t max)

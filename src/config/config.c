@@ -54,12 +54,30 @@ void *aip_config_create_dir(apr_pool_t *pool, char *path)
 void *aip_config_merge_dir(apr_pool_t *pool, void *base_, void *add_)
 {
     const aip_dir_conf_t *base = base_, *add = add_;
+    if (add->merged && add->below == base) {
+        return add->merged;
+    }
     aip_dir_conf_t *merged = apr_pmemdup(pool, base, sizeof *merged);
     aip_location_merge(&merged->f, &base->f, &add->f);
     merged->targets = add->targets ? add->targets : base->targets;
     merged->inside = add->inside;
     merged->path = add->path ? add->path : base->path;
+    merged->below = NULL;
+    merged->merged = NULL;
     return merged;
+}
+
+void aip_config_merge_all(apr_pool_t *pconf)
+{
+    for (int i = 0; i < aip_registry->sections->nelts; i++) {
+        const aip_section_t *section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
+        aip_dir_conf_t *server =
+            ap_get_module_config(section->server->lookup_defaults, &ai_proxy_adv_module);
+        if (server && server != section->dir) {
+            section->dir->merged = aip_config_merge_dir(pconf, server, section->dir);
+            section->dir->below = server;
+        }
+    }
 }
 
 /* A plain <Location> has a path that can be compared; a pattern or an <If> has not. */

@@ -8,11 +8,11 @@
 bool aip_members_find(aip_span_t json, const aip_span_t *names, size_t n,
                       aip_json_member_t *members)
 {
-    aip_json_status_e status = aip_json_object(json, names, n, members, NULL);
+    aip_json_status_e status = aip_json_object_skim(json, names, n, members);
 
     if (status == AIP_JSON_DUPLICATE) {
         for (size_t i = 0; i < n; i++) {
-            status = aip_json_object(json, &names[i], 1, &members[i], NULL);
+            status = aip_json_object_skim(json, &names[i], 1, &members[i]);
             if (status == AIP_JSON_DUPLICATE) {
                 members[i] = (aip_json_member_t){0};
             } else if (status != AIP_JSON_OK) {

@@ -148,8 +148,23 @@ static void read_choices(aip_span_t choices, aip_answer_t *answer)
     answer->speaks = answer->brings || answer->finish_reason.data;
 }
 
-/* @param frugal  choices are only of interest when usage has to be estimated */
-static bool read_answer(aip_span_t json, bool frugal, aip_answer_t *answer, aip_usage_t *usage)
+/* Why the first choice has ended, without a look at what it says. */
+static aip_span_t first_finish(aip_span_t choices)
+{
+    static const aip_span_t names[] = {AIP_NAME("finish_reason")};
+    aip_json_member_t m[1];
+    return aip_json_first_skim(choices, names, 1, m) ? string_or_none(m[0].value)
+                                                     : (aip_span_t){NULL, 0};
+}
+
+typedef enum choices_e {
+    ALL,    /* are read */
+    FINISH, /* only how the first one ends, unless usage has to be estimated */
+    NONE    /* unless usage has to be estimated */
+} choices_e;
+
+static bool read_answer(aip_span_t json, choices_e choices, aip_answer_t *answer,
+                        aip_usage_t *usage)
 {
     static const aip_span_t names[] = {AIP_NAME("model"), AIP_NAME("choices"), AIP_NAME("usage"),
                                        AIP_NAME("error"), AIP_NAME("service_tier")};
@@ -166,8 +181,11 @@ static bool read_answer(aip_span_t json, bool frugal, aip_answer_t *answer, aip_
     if (answer->has_usage) {
         read_usage(m[2].value, usage);
     }
-    if (frugal && usage->prompt_tokens >= 0 && usage->completion_tokens >= 0) {
+    if (choices != ALL && usage->prompt_tokens >= 0 && usage->completion_tokens >= 0) {
         answer->has_choices = answer->is_chunk && has_item(m[1].value);
+        if (choices == FINISH && answer->has_choices) {
+            answer->finish_reason = first_finish(m[1].value);
+        }
     } else if (answer->is_chunk) {
         read_choices(m[1].value, answer);
     }
@@ -177,10 +195,10 @@ static bool read_answer(aip_span_t json, bool frugal, aip_answer_t *answer, aip_
 
 bool aip_answer_read(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
 {
-    return read_answer(json, false, answer, usage);
+    return read_answer(json, ALL, answer, usage);
 }
 
-bool aip_answer_read_usage(aip_span_t json, aip_answer_t *answer, aip_usage_t *usage)
+bool aip_answer_read_usage(aip_span_t json, bool finish, aip_answer_t *answer, aip_usage_t *usage)
 {
-    return read_answer(json, true, answer, usage);
+    return read_answer(json, finish ? FINISH : NONE, answer, usage);
 }

@@ -432,9 +432,8 @@ static void note_body(aip_sink_state_t *state)
     aip_answered_t *answered = &state->req->answered;
     aip_answer_t answer;
     bool traced = state->req->conf->f.traces == AIP_TRACES_EXPORT && state->req->trace.sampled;
-    bool (*read)(aip_span_t, aip_answer_t *, aip_usage_t *) =
-        traced ? aip_answer_read : aip_answer_read_usage; /* spans tell why it ended */
-    if (state->sse || !state->observe || !read(answered->payload, &answer, &answered->usage)) {
+    if (state->sse || !state->observe || /* spans tell why it ended */
+        !aip_answer_read_usage(answered->payload, traced, &answer, &answered->usage)) {
         return;
     }
     state->text_bytes = state->told_at = answer.text_bytes;

@@ -279,7 +279,7 @@ static void usage(const work_t *w)
     aip_usage_t found = AIP_USAGE_UNKNOWN;
     aip_answer_t read;
 
-    need(aip_answer_read_usage(w->answer, &read, &found) && found.cached_tokens == 20);
+    need(aip_answer_read_usage(w->answer, false, &read, &found) && found.cached_tokens == 20);
 }
 
 static void decide(const work_t *w)

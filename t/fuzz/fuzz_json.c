@@ -116,6 +116,18 @@ static void check_value(aip_span_t value, const json_t *expected, apr_pool_t *po
     }
 }
 
+/* What is an object is one to who passes over what is nested, too. */
+static void check_skim(aip_span_t text, const aip_span_t *names, const aip_json_member_t *members)
+{
+    aip_json_member_t skimmed[4];
+
+    require(aip_json_object_skim(text, names, 4, skimmed) == AIP_JSON_OK);
+    for (size_t i = 0; i < 4; i++)
+        require(skimmed[i].key == members[i].key &&
+                skimmed[i].value.data == members[i].value.data &&
+                skimmed[i].value.len == members[i].value.len);
+}
+
 static void check_object(aip_span_t text, const json_t *tree, apr_pool_t *pool)
 {
     static const aip_span_t names[] = {{"a", 1}, {"model", 5}, {"\xc3\xa4", 2}, {"", 0}};
@@ -123,8 +135,10 @@ static void check_object(aip_span_t text, const json_t *tree, apr_pool_t *pool)
     aip_json_error_t err;
     size_t i;
 
+    aip_json_object_skim(text, names, 4, members); /* whatever it is: reads nothing beyond it */
     switch (aip_json_object(text, names, 4, members, &err)) {
     case AIP_JSON_OK:
+        check_skim(text, names, members);
         require(tree == NULL || json_is_object(tree));
         break;
     case AIP_JSON_DUPLICATE: /* jansson takes the last one without a word */

@@ -298,6 +298,52 @@ START_TEST(test_object)
 }
 END_TEST
 
+/* Who only passes over what is nested finds the same members of whatever is an object. */
+START_TEST(test_skim)
+{
+    const aip_span_t copy = exact_copy(object_rows[_i].text);
+    aip_json_member_t members[NAMES], skimmed[NAMES];
+
+    if (aip_json_object(copy, names, NAMES, members, NULL) == AIP_JSON_OK) {
+        ck_assert_int_eq(aip_json_object_skim(copy, names, NAMES, skimmed), AIP_JSON_OK);
+        ck_assert_msg(!memcmp(members, skimmed, sizeof(members)), "%s", object_rows[_i].name);
+    }
+    free_copy(copy);
+}
+END_TEST
+
+/* Brackets in strings, behind escapes, and at every place of a block of bytes. */
+START_TEST(test_skim_nested)
+{
+    static const char nested[] = "{\"x\":[\"]}\",\"\\\"]\",[],{\"y\":{}}],\"z\":\"[{\"}";
+    const aip_span_t name = AIP_SPAN("n");
+    aip_json_member_t n;
+
+    for (int pad = 0; pad < 40; pad++) {
+        const char *text = apr_psprintf(pool, "{\"m\":%*s%s,\"n\":%s}", pad, "", nested, nested);
+        const char *array = apr_psprintf(pool, "[%*s%s,oops", pad, "", text);
+        const aip_span_t copy = exact_copy((aip_span_t){text, strlen(text)});
+        ck_assert_int_eq(aip_json_object_skim(copy, &name, 1, &n), AIP_JSON_OK);
+        assert_span("nested", n.value, AIP_SPAN(nested));
+        for (size_t cut = 1; cut < copy.len; cut++) {
+            const aip_span_t less = exact_copy((aip_span_t){text, cut});
+            ck_assert_int_ne(aip_json_object_skim(less, &name, 1, &n), AIP_JSON_OK);
+            free_copy(less);
+        }
+        free_copy(copy);
+        ck_assert(aip_json_first_skim((aip_span_t){array, strlen(array)}, &name, 1, &n));
+        assert_span("first", n.value, AIP_SPAN(nested));
+    }
+    ck_assert(!aip_json_first_skim(AIP_SPAN("[]"), &name, 1, &n));
+    ck_assert(!aip_json_first_skim(AIP_SPAN("[1]"), &name, 1, &n));
+    ck_assert(!aip_json_first_skim(AIP_SPAN("{\"n\":1}"), &name, 1, &n));
+    ck_assert(!aip_json_first_skim(AIP_SPAN("[{\"n\":1"), &name, 1, &n));
+    ck_assert(!aip_json_first_skim(ABSENT, &name, 1, &n));
+    ck_assert_int_eq(aip_json_object_skim(AIP_SPAN("{\"n\":[\"\xff\"]}"), &name, 1, &n),
+                     AIP_JSON_UTF8);
+}
+END_TEST
+
 START_TEST(test_strerror)
 {
     const char *text = aip_json_strerror((aip_json_status_e)_i);
@@ -318,6 +364,8 @@ Suite *json_suite(void)
     tcase_add_loop_test(tc, test_every_position, 0, 13);
     tcase_add_test(tc, test_depth);
     tcase_add_loop_test(tc, test_object, 0, ROWS(object_rows));
+    tcase_add_loop_test(tc, test_skim, 0, ROWS(object_rows));
+    tcase_add_test(tc, test_skim_nested);
     tcase_add_loop_test(tc, test_strerror, 0, AIP_JSON_DUPLICATE + 1);
     suite_add_tcase(suite, tc);
     return suite;

@@ -35,6 +35,28 @@ static const char *read_again(const char *json, size_t *len)
     return copy;
 }
 
+/* One byte that is not plain, at each place of texts of each length. */
+START_TEST(plain_texts)
+{
+    static const char stops[] = {'"', '\\', '\n', 0x7f, '\0', 0x1f, (char)0x80, (char)0xff};
+    char text[50];
+    for (size_t len = 0; len < sizeof text; len++) {
+        memset(text, '~', sizeof text);
+        text[len] = '"'; /* behind its end */
+        ck_assert(aip_text_plain((aip_span_t){text, len}));
+        for (size_t at = 0; at < len; at++) {
+            for (size_t s = 0; s < sizeof stops; s++) {
+                text[at] = stops[s];
+                ck_assert_msg(!aip_text_plain((aip_span_t){text, len}), "%d at %zu of %zu",
+                              stops[s], at, len);
+            }
+            text[at] = ' ';
+            ck_assert(aip_text_plain((aip_span_t){text, len}));
+        }
+    }
+}
+END_TEST
+
 START_TEST(structure)
 {
     aip_json_out_t out;
@@ -254,6 +276,7 @@ Suite *json_out_suite(void)
     Suite *suite = suite_create("json_out");
     TCase *tests = tcase_create("json_out");
     tcase_add_checked_fixture(tests, pool_setup, pool_teardown);
+    tcase_add_test(tests, plain_texts);
     tcase_add_test(tests, structure);
     tcase_add_test(tests, deep);
     tcase_add_test(tests, every_byte);

@@ -92,9 +92,10 @@ START_TEST(test_answer)
     ck_assert_msg(a.has_usage == row->has_usage, "%s: has_usage", row->name);
     ck_assert_msg(a.has_error == row->has_error, "%s: has_error", row->name);
     usage = AIP_USAGE_UNKNOWN;
-    object = aip_answer_read_usage((aip_span_t){row->json, strlen(row->json)}, &a, &usage);
+    object = aip_answer_read_usage((aip_span_t){row->json, strlen(row->json)}, true, &a, &usage);
     ck_assert_msg(object == row->object, "%s, usage alone: returns %d", row->name, object);
     check_span(row->name, "model, usage alone", a.model, row->model);
+    check_span(row->name, "finish_reason, usage alone", a.finish_reason, row->finish_reason);
     ck_assert_msg(a.has_choices == row->has_choices, "%s, usage alone: has_choices", row->name);
     ck_assert_msg(a.has_error == row->has_error, "%s, usage alone: has_error", row->name);
 }
@@ -110,11 +111,11 @@ START_TEST(usage_alone)
     aip_usage_t u = AIP_USAGE_UNKNOWN;
     aip_answer_t a;
 
-    ck_assert(aip_answer_read_usage(AIP_SPAN(told), &a, &u));
+    ck_assert(aip_answer_read_usage(AIP_SPAN(told), false, &a, &u));
     ck_assert_int_eq(u.total_tokens, 7);
     ck_assert(a.has_choices && a.text_bytes == 0);
     u = AIP_USAGE_UNKNOWN;
-    ck_assert(aip_answer_read_usage(AIP_SPAN(half), &a, &u));
+    ck_assert(aip_answer_read_usage(AIP_SPAN(half), false, &a, &u));
     ck_assert_uint_eq(a.text_bytes, 5);
 }
 END_TEST
