@@ -44,7 +44,7 @@ static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_o
 {
     sink_t *sink = baton;
     (void)dltotal, (void)dlnow, (void)ultotal, (void)ulnow;
-    if (!sink->stop || !*sink->stop) {
+    if (!aip_is_stopping(sink->stop)) {
         return 0;
     }
     sink->stopped = sink->stopped ? sink->stopped : apr_time_now();

@@ -129,7 +129,7 @@ static bool lock_busy(apr_file_t *file, const aip_embedder_conf_t *conf, apr_poo
 
 static bool stopped(const aip_embed_job_t *job)
 {
-    return job->stop && *job->stop;
+    return aip_is_stopping(job->stop);
 }
 
 /* Only one at a time asks a provider, over all processes and threads. Polls, so that a stop is

@@ -141,7 +141,7 @@ static aip_fetched_e fetch(const aip_source_t *source, aip_secret_slot_t *slot, 
         take_value(source, slot, &fetched, pool);
     } else if (source->sticky && outcome == AIP_FETCHED_DENIED && atomic_load(&slot->turn)) {
         keep(source, slot, &fetched, pool);
-    } else if (!(source->store->stop && *source->store->stop)) {
+    } else if (!aip_is_stopping(source->store->stop)) {
         refuse(source, slot, outcome, &fetched, pool);
     }
     atomic_store(&slot->checked, start);
@@ -216,7 +216,7 @@ static void go_round(aip_secrets_t *store, bool urgent, apr_time_t end, apr_pool
     apr_pool_t *scratch;
     apr_pool_create(&scratch, pool);
     for (turn_e turn = TURN_LOCAL; turn < TURNS; turn++) {
-        for (int i = 0; i < n && !(store->stop && *store->stop) && apr_time_now() < end; i++) {
+        for (int i = 0; i < n && !aip_is_stopping(store->stop) && apr_time_now() < end; i++) {
             const aip_source_t *source = aip_store_source(store, i);
             bool later = urgent && source->origin && is_usable(store->slots[i]);
             if (!later && turn_of(source, store->slots[i]) == turn &&
@@ -285,7 +285,7 @@ const char *aip_secrets_need(aip_secrets_t *store, int i, apr_uint64_t bad_turn,
                        : NULL;
         }
         apr_sleep(NAP);
-    } while (apr_time_now() < end && !(store->stop && *store->stop));
+    } while (apr_time_now() < end && !aip_is_stopping(store->stop));
     return NULL;
 }
 

@@ -136,7 +136,7 @@ static void remove_first(aip_line_queue_t *queue, const record_t *record)
 /* Whether the child has waited long enough for its end. */
 static bool is_over(aip_line_queue_t *queue)
 {
-    if (!*aip_background_stop(queue->background)) {
+    if (!aip_is_stopping(aip_background_stop(queue->background))) {
         return false;
     }
     queue->deadline = queue->deadline ? queue->deadline : apr_time_now() + FLUSH;

@@ -60,7 +60,7 @@ apr_interval_time_t aip_export_pause(int failed, apr_interval_time_t retry_after
 static apr_interval_time_t time_left(run_t *run)
 {
     apr_interval_time_t timeout = run->exporter->conf->timeout;
-    if (*run->exporter->stop && !run->end) {
+    if (aip_is_stopping(run->exporter->stop) && !run->end) {
         run->end = apr_time_now() + AIP_TRACE_EXIT_LIMIT;
     }
     if (!run->end) {
@@ -168,7 +168,8 @@ static void deliver(run_t *run, aip_span_t body, int spans)
             break;
         case AIP_EXPORT_AGAIN:
             failed++;
-            if (ending || *run->exporter->stop) { /* who does not answer now has had its time */
+            if (ending || aip_is_stopping(
+                              run->exporter->stop)) { /* who does not answer now has had its time */
                 run->end = answer.status ? run->end : 1;
                 failed = ATTEMPTS;
             } else if (failed < ATTEMPTS &&
@@ -217,7 +218,7 @@ static bool send_batch(run_t *run)
     aip_span_t body = join(run, list, &spans);
     /* Under prefork the child's only other thread may have been ended inside of malloc(): what
      * that thread has allocated is not given back any more. */
-    while (list && !*run->exporter->stop) {
+    while (list && !aip_is_stopping(run->exporter->stop)) {
         aip_trace_item_t *next = list->next;
         free(list);
         list = next;
