@@ -10,8 +10,8 @@
 #define AIP_NAME(literal) {(literal), sizeof(literal) - 1}
 /* clang-format on */
 
-/** Finds members as aip_json_object_skim() does. A duplicate makes that member ambiguous, hence absent;
- * the others still count. */
+/** Finds members as aip_json_object_skim() does. A duplicate makes that member ambiguous, hence
+ * absent; the others still count. */
 bool aip_members_find(aip_span_t json, const aip_span_t *names, size_t n,
                       aip_json_member_t *members);
 

@@ -178,11 +178,13 @@ static apr_ssize_t mend(const aip_line_queue_t *queue)
 }
 
 /* Whether one read of the program would take what is in the pipe and this line as well: else it may
- * take the line in two parts, and rotatelogs put them into two files. A longer line goes alone. */
+ * take the line in two parts, and rotatelogs put them into two files. A line that no read takes as
+ * a whole does not wait: under load the shorter ones of other children would always be before it.
+ */
 static bool has_room(const aip_line_queue_t *queue, apr_size_t len)
 {
     int unread = 0;
-    return ioctl(queue->sink.fd, FIONREAD, &unread) != 0 || unread <= 0 ||
+    return len + 1 > UNREAD || ioctl(queue->sink.fd, FIONREAD, &unread) != 0 ||
            (apr_size_t)unread + len + 1 <= UNREAD;
 }
 

@@ -168,8 +168,8 @@ static void deliver(run_t *run, aip_span_t body, int spans)
             break;
         case AIP_EXPORT_AGAIN:
             failed++;
-            if (ending || aip_is_stopping(
-                              run->exporter->stop)) { /* who does not answer now has had its time */
+            /* who does not answer now has had its time */
+            if (ending || aip_is_stopping(run->exporter->stop)) {
                 run->end = answer.status ? run->end : 1;
                 failed = ATTEMPTS;
             } else if (failed < ATTEMPTS &&
