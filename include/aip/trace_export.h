@@ -32,12 +32,12 @@ typedef struct aip_traces_conf_t {
 
 typedef struct aip_trace_queue_t aip_trace_queue_t;
 
-/** The spans of one request: JSON without the envelope. */
+/** The spans of one request, see aip/otlp.h. */
 typedef struct aip_trace_item_t {
     struct aip_trace_item_t *next;
     int spans;
     size_t len;
-    char json[];
+    char data[];
 } aip_trace_item_t;
 
 typedef enum aip_trace_queued_e {
@@ -51,7 +51,7 @@ aip_trace_queue_t *aip_trace_queue_create(int limit, apr_pool_t *pool);
 
 /** Copies the spans of a request into the queue. From any thread; no signal handler may end the
  * thread meanwhile (aip/signals.h). */
-aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t json, int spans);
+aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t data, int spans);
 
 /** Takes the oldest items, as many as fit into `bytes` but at least one. @return a list in their
  * order, the caller's to free(); NULL: it is empty */

@@ -8,7 +8,7 @@
 X(ENUM, traces, "AITraces", "-", "off", 0, 0, "off|correlate|export", AIP_F_SERVER, \
   "Distributed traces (W3C trace context, OpenTelemetry). correlate: each request has the ids of its trace, for logs; export: besides, its spans go to AITracesEndpoint.") \
 X(STR, traces_endpoint, "AITracesEndpoint", "-", "http://127.0.0.1:4318/v1/traces", 0, 0, NULL, AIP_F_SERVER, \
-  "Where spans go: OTLP over HTTP, as JSON. The AIEgress directives hold for it.") \
+  "Where spans go: OTLP over HTTP, in its binary encoding (protobuf). The AIEgress directives hold for it.") \
 X(STR, traces_header_name, "AITracesHeaderName", "-", NULL, 0, 0, NULL, AIP_F_SERVER, \
   "Name of a header that AITracesEndpoint wants, for instance Authorization.") \
 X(STR, traces_header_value, "AITracesHeaderValue", "-", NULL, 0, 0, NULL, AIP_F_SERVER | AIP_F_VAULT | AIP_F_SECRET, \

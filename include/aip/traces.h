@@ -26,9 +26,9 @@ void aip_trace_finish(const aip_request_t *req, const aip_account_t *account);
 const char *aip_trace_fields(const aip_request_t *req, const aip_target_t *target,
                              const char *fields);
 
-/** The spans of a request of that server, JSON without the envelope, are to be exported. Copied;
+/** The spans of a request of that server, see aip/otlp.h, are to be exported. Copied;
  * never waits. */
-void aip_traces_push(const server_rec *s, aip_span_t json, int spans);
+void aip_traces_push(const server_rec *s, aip_span_t data, int spans);
 
 /** How many spans went where, since the server was started; shared by all children. */
 aip_traces_counts_t *aip_traces_counts(void);

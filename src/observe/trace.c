@@ -18,11 +18,6 @@
 #define SPAN_SEARCH 1
 #define SPAN_ATTEMPT 2 /* the first; the others follow */
 
-static const char *span_name(const aip_request_t *req, const char *operation, const char *model)
-{
-    return model && *model ? apr_pstrcat(req->r->pool, operation, " ", model, NULL) : operation;
-}
-
 void aip_trace_start(aip_request_t *req)
 {
     const aip_location_fields_t *f = &req->conf->f;
@@ -75,7 +70,7 @@ static void write_request_span(aip_otlp_t *otlp, const aip_request_t *req,
 {
     const aip_answered_t *a = &req->answered;
     aip_otlp_begin(otlp, &req->trace, req->trace.span_id, req->trace.parent_id, AIP_SPAN_SERVER,
-                   span_name(req, "chat", a->model), req->start, account->end);
+                   (aip_span_name_t){"chat", a->model}, req->start, account->end);
     aip_otlp_text(otlp, "http.request.method", req->r->method);
     aip_otlp_text(otlp, "url.path", req->r->uri);
     aip_otlp_count(otlp, "http.response.status_code", account->status);
@@ -104,7 +99,7 @@ static void write_embedding_span(aip_otlp_t *otlp, const aip_request_t *req)
     aip_trace_child(&req->trace, SPAN_EMBEDDING, id);
     aip_otlp_begin(otlp, &req->trace, id, req->trace.span_id,
                    local ? AIP_SPAN_INTERNAL : AIP_SPAN_CLIENT,
-                   span_name(req, "embeddings", req->route.embedder), req->route.embed_start,
+                   (aip_span_name_t){"embeddings", req->route.embedder}, req->route.embed_start,
                    req->route.embed_start + req->route.embed_took);
     aip_otlp_text(otlp, "gen_ai.operation.name", "embeddings");
     aip_otlp_text(otlp, "gen_ai.provider.name", aip_trace_provider(provider));
@@ -123,8 +118,9 @@ static void write_search_span(aip_otlp_t *otlp, const aip_request_t *req)
     char id[AIP_SPAN_ID_HEX + 1];
     aip_trace_child(&req->trace, SPAN_SEARCH, id);
     aip_otlp_begin(otlp, &req->trace, id, req->trace.span_id,
-                   database ? AIP_SPAN_CLIENT : AIP_SPAN_INTERNAL, "vector_search",
-                   req->route.search_start, req->route.search_start + req->route.search_took);
+                   database ? AIP_SPAN_CLIENT : AIP_SPAN_INTERNAL,
+                   (aip_span_name_t){"vector_search", NULL}, req->route.search_start,
+                   req->route.search_start + req->route.search_took);
     aip_otlp_text(otlp, "db.system.name", database);
     aip_otlp_text(otlp, "db.operation.name", "vector_search");
     aip_otlp_text(otlp, "aiproxy.vectordb", strategy);
@@ -185,7 +181,7 @@ static void write_answer(aip_otlp_t *otlp, const aip_request_t *req, const aip_a
         aip_otlp_count(otlp, "gen_ai.usage.reasoning.output_tokens", u->reasoning_tokens);
     }
     if (account->priced) {
-        aip_otlp_pico(otlp, "aiproxy.cost", account->cost_pico);
+        aip_otlp_real(otlp, "aiproxy.cost", (double)account->cost_pico / 1e12);
     }
 }
 
@@ -229,7 +225,8 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
     char id[AIP_SPAN_ID_HEX + 1];
     aip_trace_child(&req->trace, SPAN_ATTEMPT + (unsigned)i, id);
     aip_otlp_begin(otlp, &req->trace, id, req->trace.span_id, AIP_SPAN_CLIENT,
-                   span_name(req, "chat", model), attempt->start, attempt->start + attempt->took);
+                   (aip_span_name_t){"chat", model}, attempt->start,
+                   attempt->start + attempt->took);
     aip_otlp_attributes(otlp, target->fragments->span);
     aip_otlp_text(otlp, "gen_ai.request.model", model);
     if (attempt->endpoint) {

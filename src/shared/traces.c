@@ -80,7 +80,7 @@ void aip_traces_child_init(apr_pool_t *pchild, server_rec *s)
     }
 }
 
-void aip_traces_push(const server_rec *s, aip_span_t json, int spans)
+void aip_traces_push(const server_rec *s, aip_span_t data, int spans)
 {
     const aip_traces_conf_t *conf = apr_hash_get(aip_registry->traces_of, &s, sizeof s);
     exporter_t *exporter = conf ? exporters[conf->index] : NULL;
@@ -88,7 +88,7 @@ void aip_traces_push(const server_rec *s, aip_span_t json, int spans)
     if (exporter) {
         sigset_t before;
         aip_signals_block(&before);
-        queued = aip_trace_queue_push(exporter->core.queue, json, spans);
+        queued = aip_trace_queue_push(exporter->core.queue, data, spans);
         aip_signals_restore(&before);
     }
     if (queued == AIP_TRACE_FULL) {

@@ -25,7 +25,7 @@
 
 typedef struct run_t {
     const aip_trace_exporter_t *exporter;
-    const char *head, *tail;
+    aip_otlp_origin_t origin;
     apr_pool_t *pool;  /* of one batch */
     apr_uint64_t full; /* spans that found the queue full, when that was looked at last */
     apr_time_t end;    /* after the order to end: when nothing more is sent; 0: no order yet */
@@ -73,7 +73,7 @@ static apr_interval_time_t time_left(run_t *run)
 static void post(run_t *run, aip_span_t body, apr_interval_time_t timeout, answer_t *answer)
 {
     const aip_traces_conf_t *conf = run->exporter->conf;
-    const char *headers[3] = {"Content-Type: application/json", NULL, NULL};
+    const char *headers[3] = {"Content-Type: application/x-protobuf", NULL, NULL};
     aip_error_t err = {0};
     *answer = (answer_t){.retry_after = -1};
     if (conf->header_name) {
@@ -187,24 +187,20 @@ static void deliver(run_t *run, aip_span_t body, int spans)
 
 static aip_span_t join(const run_t *run, const aip_trace_item_t *list, int *spans)
 {
-    size_t head = strlen(run->head), tail = strlen(run->tail), len = head + tail;
+    size_t len = 0;
     for (const aip_trace_item_t *item = list; item; item = item->next) {
-        len += item->len + 1;
+        len += item->len;
     }
-    char *body = apr_palloc(run->pool, len), *p = body;
-    memcpy(p, run->head, head);
-    p += head;
+    aip_span_t head = aip_otlp_head(&run->origin, len, run->pool);
+    char *body = apr_palloc(run->pool, head.len + len), *p = body + head.len;
+    memcpy(body, head.data, head.len);
     *spans = 0;
     for (const aip_trace_item_t *item = list; item; item = item->next) {
-        memcpy(p, item->json, item->len);
+        memcpy(p, item->data, item->len);
         p += item->len;
         *spans += item->spans;
-        if (item->next) {
-            *p++ = ',';
-        }
     }
-    memcpy(p, run->tail, tail);
-    return (aip_span_t){body, (size_t)(p + tail - body)};
+    return (aip_span_t){body, head.len + len};
 }
 
 /* One batch. @return false: there was nothing */
@@ -241,8 +237,8 @@ static void look_at_queue(run_t *run)
 void aip_trace_export_run(const aip_trace_exporter_t *exporter)
 {
     run_t run = {.exporter = exporter};
-    aip_otlp_envelope(exporter->conf->service, exporter->version, exporter->instance, &run.head,
-                      &run.tail, exporter->pool);
+    aip_otlp_origin(&run.origin, exporter->conf->service, exporter->version, exporter->instance,
+                    exporter->pool);
     apr_pool_create(&run.pool, exporter->pool);
     run.full = atomic_load(&exporter->counts->dropped_queue);
     while (exporter->wait(exporter->baton, exporter->conf->flush_interval)) {

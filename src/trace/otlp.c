@@ -1,227 +1,401 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes spans as OTLP's JSON, at the end of a request in its own thread: no tree, one growing
- * text. Reading a collector's answer is the background thread's. */
+/* Writes spans as protobuf's messages, at the end of a request in its own thread: no tree, one
+ * growing text. Reading a collector's answer is the background thread's.
+ *
+ * https://protobuf.dev/programming-guides/encoding/: a field is a tag, number * 8 + type, and a
+ * value; a message within another one is preceded by its length. */
 #include "aip/otlp.h"
 
-#include "aip/json.h"
 #include "aip/json_out.h"
+#include "aip/metrics.h"
 
 #include <apr_strings.h>
-#include <jansson.h>
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
-#define FIRST_ROOM 4096
+#define FIRST_ROOM 2048
 #define MESSAGE_MAX 200
 
-static void grow(aip_otlp_t *otlp, size_t more)
+enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };
+
+#define TAG(field, type) ((field)*8 + (type))
+
+/* https://github.com/open-telemetry/opentelemetry-proto: collector/trace/v1, trace/v1,
+ * resource/v1, common/v1 */
+#define REQUEST_RESOURCE_SPANS TAG(1, BYTES)
+#define RESOURCE_SPANS_RESOURCE TAG(1, BYTES)
+#define RESOURCE_SPANS_SCOPE_SPANS TAG(2, BYTES)
+#define RESOURCE_ATTRIBUTES TAG(1, BYTES)
+#define SCOPE_SPANS_SCOPE TAG(1, BYTES)
+#define SCOPE_SPANS_SPANS TAG(2, BYTES)
+#define SCOPE_NAME TAG(1, BYTES)
+#define SCOPE_VERSION TAG(2, BYTES)
+#define SPAN_TRACE_ID TAG(1, BYTES)
+#define SPAN_SPAN_ID TAG(2, BYTES)
+#define SPAN_PARENT_SPAN_ID TAG(4, BYTES)
+#define SPAN_NAME TAG(5, BYTES)
+#define SPAN_KIND TAG(6, VARINT)
+#define SPAN_START_TIME TAG(7, FIXED64)
+#define SPAN_END_TIME TAG(8, FIXED64)
+#define SPAN_ATTRIBUTES TAG(9, BYTES)
+#define SPAN_STATUS TAG(15, BYTES)
+#define STATUS_CODE TAG(3, VARINT)
+#define STATUS_CODE_ERROR 2
+#define KEY_VALUE_KEY TAG(1, BYTES)
+#define KEY_VALUE_VALUE TAG(2, BYTES)
+#define VALUE_STRING TAG(1, BYTES)
+#define VALUE_BOOL TAG(2, VARINT)
+#define VALUE_INT TAG(3, VARINT)
+#define VALUE_DOUBLE TAG(4, FIXED64)
+#define VALUE_ARRAY TAG(5, BYTES)
+#define ARRAY_VALUES TAG(1, BYTES)
+#define RESPONSE_PARTIAL_SUCCESS TAG(1, BYTES)
+#define PARTIAL_REJECTED_SPANS TAG(1, VARINT)
+#define PARTIAL_ERROR_MESSAGE TAG(2, BYTES)
+
+/* The length of a span is written at its end, in as many bytes as were left for it: a varint may be
+ * longer than it need be. 2 MB, where a span has some KB. */
+#define SPAN_LENGTH 3
+
+static char *room(aip_otlp_t *otlp, size_t more)
 {
-    size_t room = 2 * (otlp->len + more) + FIRST_ROOM;
-    char *grown = apr_palloc(otlp->pool, room);
-    if (otlp->len) {
-        memcpy(grown, otlp->data, otlp->len);
+    if (otlp->room - otlp->len < more) {
+        otlp->room = 2 * (otlp->len + more) + FIRST_ROOM;
+        char *grown = apr_palloc(otlp->pool, otlp->room);
+        if (otlp->len) {
+            memcpy(grown, otlp->data, otlp->len);
+        }
+        otlp->data = grown;
     }
-    otlp->data = grown;
-    otlp->room = room;
+    return otlp->data + otlp->len;
 }
 
-static inline void put(aip_otlp_t *otlp, const char *text, size_t len)
+static void written(aip_otlp_t *otlp, const char *end)
 {
-    if (otlp->room - otlp->len < len) {
-        grow(otlp, len);
+    otlp->len = (size_t)(end - otlp->data);
+}
+
+static char *put_varint(char *p, apr_uint64_t value)
+{
+    for (; value >= 0x80; value >>= 7) {
+        *p++ = (char)(value | 0x80);
     }
-    memcpy(otlp->data + otlp->len, text, len);
-    otlp->len += len;
+    *p++ = (char)value;
+    return p;
 }
 
-/* Inline: of a literal the compiler knows the length. */
-static inline void say(aip_otlp_t *otlp, const char *text)
+static size_t varint_size(apr_uint64_t value)
 {
-    put(otlp, text, strlen(text));
+    size_t n = 1;
+    while (value >>= 7) {
+        n++;
+    }
+    return n;
 }
 
-/* Any text, bounded: at most AIP_OTLP_VALUE_MAX bytes, not cut inside a character. */
-static void put_string(aip_otlp_t *otlp, const char *text)
+static char *put_fixed64(char *p, apr_uint64_t value)
 {
-    size_t len = strlen(text);
+    for (int i = 0; i < 8; i++, value >>= 8) {
+        *p++ = (char)value;
+    }
+    return p;
+}
+
+static char *put_span(char *p, aip_span_t bytes)
+{
+    memcpy(p, bytes.data, bytes.len);
+    return p + bytes.len;
+}
+
+static char *put_bytes(char *p, unsigned char tag, aip_span_t bytes)
+{
+    *p++ = (char)tag;
+    return put_span(put_varint(p, bytes.len), bytes);
+}
+
+/* A tag, and the length of a short text */
+static size_t bytes_size(size_t len)
+{
+    return 1 + varint_size(len) + len;
+}
+
+/* With each byte that is not of UTF-8 replaced by U+FFFD: collectors refuse all of an export for
+ * one such byte. */
+static aip_span_t mended(aip_span_t text, apr_pool_t *pool)
+{
+    char *out = apr_palloc(pool, 3 * text.len + 1), *p = out;
+    const char *in = apr_pstrmemdup(pool, text.data, text.len);
+    while (*in) {
+        size_t n = aip_utf8_length(in);
+        memcpy(p, n ? in : "\xef\xbf\xbd", n ? n : 3);
+        p += n ? n : 3;
+        in += n ? n : 1;
+    }
+    return (aip_span_t){out, (size_t)(p - out)};
+}
+
+/* Any text as a value: of at most AIP_OTLP_VALUE_MAX bytes, not cut inside a character. */
+static aip_span_t value_of(const char *text, apr_pool_t *pool)
+{
+    size_t len = strnlen(text, AIP_OTLP_VALUE_MAX + 1);
     if (len > AIP_OTLP_VALUE_MAX) {
         len = AIP_OTLP_VALUE_MAX;
         while (len > AIP_OTLP_VALUE_MAX - 4 && (text[len] & 0xc0) == 0x80) {
             len--;
         }
     }
-    if (aip_text_plain((aip_span_t){text, len})) {
-        put(otlp, "\"", 1);
-        put(otlp, text, len);
-        put(otlp, "\"", 1);
-        return;
-    }
-    aip_span_t quoted = aip_json_quote((aip_span_t){text, len}, otlp->pool);
-    put(otlp, quoted.data, quoted.len);
+    aip_span_t value = {text, len};
+    return aip_text_plain(value) ? value : mended(value, pool);
 }
 
-/* In quotes, as OTLP wants 64-bit integers. @param value  not negative */
-static void put_int(aip_otlp_t *otlp, apr_int64_t value)
+/* Of a digit in lower case: letters have bit 6, and 'a' ends in 1. */
+static unsigned nibble(char c)
 {
-    char text[24], *p = text + sizeof text;
-    *--p = '"';
-    do {
-        *--p = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    *--p = '"';
-    put(otlp, p, (size_t)(text + sizeof text - p));
+    return ((unsigned)c & 15) + 9 * ((unsigned)c >> 6);
+}
+
+static char *put_id(char *p, unsigned char tag, const char *hex, size_t digits)
+{
+    *p++ = (char)tag;
+    *p++ = (char)(digits / 2);
+    for (size_t i = 0; i < digits; i += 2) {
+        *p++ = (char)(nibble(hex[i]) << 4 | nibble(hex[i + 1]));
+    }
+    return p;
 }
 
 void aip_otlp_begin(aip_otlp_t *otlp, const aip_trace_context_t *trace, const char *span_id,
-                    const char *parent_id, aip_span_kind_e kind, const char *name, apr_time_t start,
-                    apr_time_t end)
+                    const char *parent_id, aip_span_kind_e kind, aip_span_name_t name,
+                    apr_time_t start, apr_time_t end)
 {
-    char number[2] = {(char)('0' + kind), '\0'};
-    say(otlp, otlp->spans++ ? ",{\"traceId\":\"" : "{\"traceId\":\"");
-    say(otlp, trace->trace_id);
-    say(otlp, "\",\"spanId\":\"");
-    say(otlp, span_id);
+    aip_span_t what = {name.operation, strlen(name.operation)},
+               object = name.object && *name.object ? value_of(name.object, otlp->pool)
+                                                    : (aip_span_t){NULL, 0};
+    char *p = room(otlp, 128 + what.len + object.len);
+    otlp->spans++;
+    *p++ = SCOPE_SPANS_SPANS;
+    p += SPAN_LENGTH;
+    otlp->span = (size_t)(p - otlp->data);
+    p = put_id(p, SPAN_TRACE_ID, trace->trace_id, AIP_TRACE_ID_HEX);
+    p = put_id(p, SPAN_SPAN_ID, span_id, AIP_SPAN_ID_HEX);
     if (*parent_id) {
-        say(otlp, "\",\"parentSpanId\":\"");
-        say(otlp, parent_id);
+        p = put_id(p, SPAN_PARENT_SPAN_ID, parent_id, AIP_SPAN_ID_HEX);
     }
-    say(otlp, "\",\"name\":");
-    put_string(otlp, name);
-    say(otlp, ",\"kind\":");
-    say(otlp, number);
-    say(otlp, ",\"startTimeUnixNano\":");
-    put_int(otlp, start * 1000);
-    say(otlp, ",\"endTimeUnixNano\":");
-    put_int(otlp, (end > start ? end : start) * 1000);
-    say(otlp, ",\"attributes\":[");
-    otlp->attributes = false;
+    *p++ = SPAN_NAME;
+    p = put_varint(p, what.len + (object.len ? 1 + object.len : 0));
+    p = put_span(p, what);
+    if (object.len) {
+        *p++ = ' ';
+        p = put_span(p, object);
+    }
+    *p++ = SPAN_KIND;
+    *p++ = (char)kind;
+    *p++ = SPAN_START_TIME;
+    p = put_fixed64(p, (apr_uint64_t)start * 1000);
+    *p++ = SPAN_END_TIME;
+    written(otlp, put_fixed64(p, (apr_uint64_t)(end > start ? end : start) * 1000));
 }
 
-#define TYPE(name) "\",\"value\":{\"" name "\":"
-#define STRING TYPE("stringValue")
-#define ARRAY TYPE("arrayValue")
-#define INT TYPE("intValue")
-#define DOUBLE TYPE("doubleValue")
-#define BOOL TYPE("boolValue")
-
-/* Keys are ours: they need no escaping. */
-static inline void begin_attribute(aip_otlp_t *otlp, const char *key, const char *type)
+void aip_otlp_end(aip_otlp_t *otlp, bool failed)
 {
-    if (otlp->attributes) {
-        put(otlp, ",", 1);
+    static const char error[] = {SPAN_STATUS, 2, STATUS_CODE, STATUS_CODE_ERROR};
+    if (failed) {
+        memcpy(room(otlp, sizeof error), error, sizeof error);
+        otlp->len += sizeof error;
     }
-    say(otlp, "{\"key\":\"");
-    say(otlp, key);
-    say(otlp, type);
-    otlp->attributes = true;
+    size_t len = otlp->len - otlp->span;
+    char *p = otlp->data + otlp->span - SPAN_LENGTH;
+    p[0] = (char)(len | 0x80);
+    p[1] = (char)(len >> 7 | 0x80);
+    p[2] = (char)(len >> 14 & 0x7f);
 }
 
-void aip_otlp_text(aip_otlp_t *otlp, const char *key, const char *value)
+/* ---- attributes ---- */
+
+/* An attribute up to its value, a message of `size` bytes. @return where that is to be written */
+static char *begin(aip_otlp_t *otlp, unsigned char tag, aip_span_t key, size_t size)
 {
-    if (value) {
-        begin_attribute(otlp, key, STRING);
-        put_string(otlp, value);
-        say(otlp, "}}");
-    }
+    size_t pair = bytes_size(key.len) + bytes_size(size);
+    char *p = room(otlp, bytes_size(pair));
+    *p++ = (char)tag;
+    p = put_varint(p, pair);
+    p = put_bytes(p, KEY_VALUE_KEY, key);
+    *p++ = KEY_VALUE_VALUE;
+    return put_varint(p, size);
 }
 
-void aip_otlp_text_list(aip_otlp_t *otlp, const char *key, const char *value)
+static void put_text(aip_otlp_t *otlp, unsigned char tag, aip_span_t key, const char *text)
 {
-    if (value) {
-        begin_attribute(otlp, key, ARRAY);
-        say(otlp, "{\"values\":[{\"stringValue\":");
-        put_string(otlp, value);
-        say(otlp, "}]}}}");
-    }
+    aip_span_t value = value_of(text, otlp->pool);
+    char *p = begin(otlp, tag, key, bytes_size(value.len));
+    written(otlp, put_bytes(p, VALUE_STRING, value));
 }
 
-void aip_otlp_count(aip_otlp_t *otlp, const char *key, apr_int64_t value)
+void aip_otlp_put_text(aip_otlp_t *otlp, aip_span_t key, const char *value)
 {
-    if (value >= 0) {
-        begin_attribute(otlp, key, INT);
-        put_int(otlp, value);
-        say(otlp, "}}");
-    }
+    put_text(otlp, SPAN_ATTRIBUTES, key, value);
 }
 
-void aip_otlp_real(aip_otlp_t *otlp, const char *key, double value)
+void aip_otlp_put_list(aip_otlp_t *otlp, aip_span_t key, const char *text)
 {
-    char text[40];
+    aip_span_t value = value_of(text, otlp->pool);
+    size_t item = bytes_size(value.len), array = bytes_size(item);
+    char *p = begin(otlp, SPAN_ATTRIBUTES, key, bytes_size(array));
+    *p++ = VALUE_ARRAY;
+    p = put_varint(p, array);
+    *p++ = ARRAY_VALUES;
+    p = put_varint(p, item);
+    written(otlp, put_bytes(p, VALUE_STRING, value));
+}
+
+void aip_otlp_put_count(aip_otlp_t *otlp, aip_span_t key, apr_uint64_t value)
+{
+    char *p = begin(otlp, SPAN_ATTRIBUTES, key, 1 + varint_size(value));
+    *p++ = VALUE_INT;
+    written(otlp, put_varint(p, value));
+}
+
+void aip_otlp_put_real(aip_otlp_t *otlp, aip_span_t key, double value)
+{
+    apr_uint64_t bits;
     if (isfinite(value)) {
-        begin_attribute(otlp, key, DOUBLE);
-        /* not apr_snprintf(), whose %g leaves out the zero of 0.5; httpd sets no locale */
-        put(otlp, text, (size_t)snprintf(text, sizeof text, "%.9g", value));
-        say(otlp, "}}");
+        char *p = begin(otlp, SPAN_ATTRIBUTES, key, 9);
+        memcpy(&bits, &value, sizeof bits);
+        *p++ = VALUE_DOUBLE;
+        written(otlp, put_fixed64(p, bits));
     }
 }
 
-void aip_otlp_pico(aip_otlp_t *otlp, const char *key, apr_int64_t value)
+void aip_otlp_put_flag(aip_otlp_t *otlp, aip_span_t key, bool value)
 {
-    begin_attribute(otlp, key, DOUBLE);
-    say(otlp, aip_pico_text(value, otlp->pool));
-    say(otlp, "}}");
+    char *p = begin(otlp, SPAN_ATTRIBUTES, key, 2);
+    *p++ = VALUE_BOOL;
+    *p++ = value ? 1 : 0;
+    written(otlp, p);
 }
 
 void aip_otlp_attributes(aip_otlp_t *otlp, aip_span_t attributes)
 {
     if (attributes.len) {
-        put(otlp, ",", otlp->attributes ? 1 : 0);
-        put(otlp, attributes.data, attributes.len);
-        otlp->attributes = true;
+        memcpy(room(otlp, attributes.len), attributes.data, attributes.len);
+        otlp->len += attributes.len;
     }
 }
 
-void aip_otlp_flag(aip_otlp_t *otlp, const char *key, bool value)
+/* ---- exports ---- */
+
+static aip_span_t wrapped(unsigned char tag, const aip_otlp_t *inside, apr_pool_t *pool)
 {
-    begin_attribute(otlp, key, BOOL);
-    say(otlp, value ? "true}}" : "false}}");
+    char *data = apr_palloc(pool, bytes_size(inside->len));
+    char *end = put_bytes(data, tag, (aip_span_t){inside->data, inside->len});
+    return (aip_span_t){data, (size_t)(end - data)};
 }
 
-void aip_otlp_end(aip_otlp_t *otlp, bool failed)
+void aip_otlp_origin(aip_otlp_origin_t *origin, const char *service, const char *version,
+                     const char *instance, apr_pool_t *pool)
 {
-    say(otlp, failed ? "],\"status\":{\"code\":2}}" : "],\"status\":{}}");
+    aip_otlp_t resource = {.pool = pool}, scope = {.pool = pool};
+    put_text(&resource, RESOURCE_ATTRIBUTES, AIP_SPAN("service.name"), service);
+    put_text(&resource, RESOURCE_ATTRIBUTES, AIP_SPAN("service.version"), version);
+    put_text(&resource, RESOURCE_ATTRIBUTES, AIP_SPAN("service.instance.id"), instance);
+    origin->resource = wrapped(RESOURCE_SPANS_RESOURCE, &resource, pool);
+    aip_span_t name = AIP_SPAN("mod_ai_proxy_adv"), said = value_of(version, pool);
+    char *p = room(&scope, bytes_size(name.len) + bytes_size(said.len));
+    written(&scope, put_bytes(put_bytes(p, SCOPE_NAME, name), SCOPE_VERSION, said));
+    origin->scope = wrapped(SCOPE_SPANS_SCOPE, &scope, pool);
 }
 
-void aip_otlp_envelope(const char *service, const char *version, const char *instance,
-                       const char **head, const char **tail, apr_pool_t *pool)
+aip_span_t aip_otlp_head(const aip_otlp_origin_t *origin, size_t len, apr_pool_t *pool)
 {
-    aip_otlp_t otlp = {.pool = pool};
-    say(&otlp, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
-    aip_otlp_text(&otlp, "service.name", service);
-    aip_otlp_text(&otlp, "service.version", version);
-    aip_otlp_text(&otlp, "service.instance.id", instance);
-    say(&otlp, "]},\"scopeSpans\":[{\"scope\":{\"name\":\"mod_ai_proxy_adv\",\"version\":");
-    put_string(&otlp, version);
-    say(&otlp, "},\"spans\":[");
-    *head = apr_pstrmemdup(pool, otlp.data, otlp.len);
-    *tail = "]}]}]}";
+    size_t scope_spans = origin->scope.len + len,
+           resource_spans = origin->resource.len + bytes_size(scope_spans);
+    aip_otlp_t head = {.pool = pool};
+    char *p = room(&head, 2 * 11 + origin->resource.len + origin->scope.len);
+    *p++ = REQUEST_RESOURCE_SPANS;
+    p = put_varint(p, resource_spans);
+    p = put_span(p, origin->resource);
+    *p++ = RESOURCE_SPANS_SCOPE_SPANS;
+    p = put_varint(p, scope_spans);
+    p = put_span(p, origin->scope);
+    return (aip_span_t){head.data, (size_t)(p - head.data)};
 }
 
 /* ---- answers ---- */
 
-static const char *printable(const char *text, apr_pool_t *pool)
+typedef struct field_t {
+    apr_uint64_t tag;
+    apr_uint64_t number; /* of VARINT */
+    aip_span_t bytes;    /* of BYTES */
+} field_t;
+
+static bool read_varint(aip_span_t *from, apr_uint64_t *value)
 {
-    size_t len = strlen(text);
-    char *copy = apr_pstrmemdup(pool, text, len > MESSAGE_MAX ? MESSAGE_MAX : len);
+    *value = 0;
+    for (unsigned shift = 0; from->len && shift < 64; shift += 7) {
+        unsigned char c = (unsigned char)*from->data++;
+        from->len--;
+        *value |= (apr_uint64_t)(c & 0x7f) << shift;
+        if (c < 0x80) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool read_bytes(aip_span_t *from, apr_uint64_t len, aip_span_t *bytes)
+{
+    if (len > from->len) {
+        return false;
+    }
+    *bytes = (aip_span_t){from->data, (size_t)len};
+    from->data += len;
+    from->len -= (size_t)len;
+    return true;
+}
+
+/* The next field of a message. @return false: its end, or nothing that can be read */
+static bool read_field(aip_span_t *from, field_t *field)
+{
+    apr_uint64_t len;
+    *field = (field_t){.tag = 0};
+    if (!read_varint(from, &field->tag)) {
+        return false;
+    }
+    switch (field->tag & 7) {
+    case VARINT:
+        return read_varint(from, &field->number);
+    case BYTES:
+        return read_varint(from, &len) && read_bytes(from, len, &field->bytes);
+    case FIXED64:
+        return read_bytes(from, 8, &field->bytes);
+    case FIXED32:
+        return read_bytes(from, 4, &field->bytes);
+    default:
+        return false;
+    }
+}
+
+static const char *printable(aip_span_t text, apr_pool_t *pool)
+{
+    char *copy = apr_pstrmemdup(pool, text.data, text.len > MESSAGE_MAX ? MESSAGE_MAX : text.len);
     for (char *p = copy; *p; p++) {
-        *p = *p < 0x20 || *p == 0x7f ? '?' : *p;
+        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p;
     }
     return copy;
 }
 
 int aip_otlp_rejected(aip_span_t answer, int spans, const char **message, apr_pool_t *pool)
 {
-    json_t *root = json_loadb(answer.data, answer.len, 0, NULL);
-    const json_t *part = json_object_get(root, "partialSuccess");
-    const json_t *count = json_object_get(part, "rejectedSpans");
-    const char *said = json_string_value(json_object_get(part, "errorMessage"));
-    /* an int64, which protobuf's JSON writes as a string and takes as either */
-    apr_int64_t n = json_is_integer(count)  ? json_integer_value(count)
-                    : json_is_string(count) ? apr_atoi64(json_string_value(count))
-                                            : 0;
-    *message = said && *said ? printable(said, pool) : NULL;
-    json_decref(root);
+    field_t field, inner;
+    apr_int64_t n = 0;
+    *message = NULL;
+    while (read_field(&answer, &field)) {
+        while (field.tag == RESPONSE_PARTIAL_SUCCESS && read_field(&field.bytes, &inner)) {
+            if (inner.tag == PARTIAL_REJECTED_SPANS) {
+                n = (apr_int64_t)inner.number;
+            } else if (inner.tag == PARTIAL_ERROR_MESSAGE && inner.bytes.len) {
+                *message = printable(inner.bytes, pool);
+            }
+        }
+    }
     return n < 0 ? 0 : n > spans ? spans : (int)n;
 }

@@ -34,14 +34,14 @@ static int half(const aip_trace_queue_t *queue)
     return (queue->limit + 1) / 2;
 }
 
-aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t json, int spans)
+aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t data, int spans)
 {
-    aip_trace_item_t *item = holds(queue, queue->limit) ? NULL : malloc(sizeof *item + json.len);
+    aip_trace_item_t *item = holds(queue, queue->limit) ? NULL : malloc(sizeof *item + data.len);
     if (!item) {
         return AIP_TRACE_FULL;
     }
-    *item = (aip_trace_item_t){.spans = spans, .len = json.len};
-    memcpy(item->json, json.data, json.len);
+    *item = (aip_trace_item_t){.spans = spans, .len = data.len};
+    memcpy(item->data, data.data, data.len);
     pthread_mutex_lock(&queue->lock);
     bool room = queue->n < queue->limit;
     bool wake = room && ++queue->n == half(queue);

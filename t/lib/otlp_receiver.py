@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# A collector of traces: OTLP over HTTP, JSON, read by protobuf's own parser and OpenTelemetry's own messages, so that an
-# unknown member or a wrong type is answered with 400. Writes a line of JSON for each request into its log: status, headers,
+# A collector of traces: OTLP over HTTP, protobuf, read by protobuf's own parser and OpenTelemetry's own messages. What that
+# cannot read, a field that it does not know and an id of another length or of zeros are answered with 400. Writes a line of JSON for each request into its log: status, headers,
 # raw body, resource and spans (attributes as a plain object). AIPTest::Otlp starts it.
 #
 # How it answers stands in a file, one word for each request since the file was written, the last one for ever: ok, a status,
 # STATUS:SECONDS with Retry-After, partial:N (refuses N spans), slow:SECONDS:STATUS, hang.
 import argparse
-import base64
 import json
 import os
 import socketserver
@@ -15,8 +14,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from google.protobuf import json_format
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
 parser = argparse.ArgumentParser()
 parser.add_argument('--port', type=int, required=True)
@@ -24,8 +22,8 @@ parser.add_argument('--log', required=True)
 parser.add_argument('--mode', required=True, help='file with the mode')
 options = parser.parse_args()
 lock = threading.Lock()
+TYPE = 'application/x-protobuf'
 state = {'file': None, 'asked': 0}
-IDS = {'traceId': 16, 'spanId': 8, 'parentSpanId': 8}
 
 
 def mode():
@@ -39,27 +37,10 @@ def mode():
         return words[min(state['asked'], len(words)) - 1]
 
 
-def no_duplicates(pairs):
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError('a member twice')
-    return dict(pairs)
-
-
-# OTLP's JSON has hex where protobuf's JSON has base64.
-def with_base64(value):
-    if isinstance(value, list):
-        return [with_base64(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    result = {}
-    for key, item in value.items():
-        if key in IDS:
-            raw = bytes.fromhex(item)
-            if len(raw) != IDS[key] or item != item.lower() or not any(raw):
-                raise ValueError(f'{key} is {item}')
-            item = base64.b64encode(raw).decode()
-        result[key] = with_base64(item)
-    return result
+def check_ids(span):
+    for raw, size in (span.trace_id, 16), (span.span_id, 8), (span.parent_span_id or bytes([1] * 8), 8):
+        if len(raw) != size or not any(raw):
+            raise ValueError(f'id {raw.hex()}')
 
 
 def plain(value):
@@ -75,12 +56,17 @@ def attributes(owner):
 
 
 def read(body):
-    message = json_format.ParseDict(with_base64(json.loads(body, object_pairs_hook=no_duplicates)), ExportTraceServiceRequest())
+    message = ExportTraceServiceRequest.FromString(body)
+    known = ExportTraceServiceRequest.FromString(body)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != message.ByteSize():
+        raise ValueError('unknown fields')
     spans, resource = [], {}
     for of_resource in message.resource_spans:
         resource = attributes(of_resource.resource)
         for of_scope in of_resource.scope_spans:
             for span in of_scope.spans:
+                check_ids(span)
                 spans.append({
                     'trace': span.trace_id.hex(), 'span': span.span_id.hex(), 'parent': span.parent_span_id.hex(),
                     'name': span.name, 'kind': span.kind, 'start': span.start_time_unix_nano, 'end': span.end_time_unix_nano,
@@ -99,11 +85,11 @@ class Handler(BaseHTTPRequestHandler):
         with lock, open(options.log, 'a') as out:
             out.write(line)
 
-    def answer(self, status, body=b'{}', **headers):
+    def answer(self, status, body=b'', **headers):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace('_', '-'), value)
-        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Type', TYPE)
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -113,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         word, *rest = mode().split(':')
         record = {'path': self.path, 'headers': dict(self.headers.items()), 'raw': body.decode('latin-1'), 'at': time.time()}
         try:
-            if self.headers['Content-Type'] != 'application/json':
+            if self.headers['Content-Type'] != TYPE:
                 raise ValueError('content type')
             record['resource'], record['spans'] = read(body)
         except Exception as error:
@@ -128,8 +114,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(int(rest[1]))
         if word == 'partial':
             self.note(status=200, **record)
-            refused = {'partialSuccess': {'rejectedSpans': rest[0], 'errorMessage': 'not these'}}
-            return self.answer(200, json.dumps(refused).encode())
+            refused = ExportTraceServiceResponse()
+            refused.partial_success.rejected_spans = int(rest[0])
+            refused.partial_success.error_message = 'not these'
+            return self.answer(200, refused.SerializeToString())
         status = 200 if word == 'ok' else int(word)
         self.note(status=status, **record)
         return self.answer(status, **({'Retry_After': rest[0]} if rest else {}))

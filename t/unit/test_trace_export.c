@@ -40,7 +40,7 @@ START_TEST(bounded)
     const char *expected = "abcd";
     int n = 0;
     for (const aip_trace_item_t *item = list; item; item = item->next, n++) {
-        ck_assert_int_eq(item->json[0], expected[n]);
+        ck_assert_int_eq(item->data[0], expected[n]);
         ck_assert_int_eq(item->spans, n + 1);
     }
     ck_assert_int_eq(n, 4);
