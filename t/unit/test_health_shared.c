@@ -336,8 +336,12 @@ Suite *health_shared_suite(void)
     tcase_add_loop_test(tc, closed_once, 0, 2);
     tcase_add_loop_test(tc, opened_once, 0, 2);
     tcase_add_loop_test(tc, longest_pause, 0, 2);
-    tcase_add_loop_test(tc, side_by_side, 0, (int)(sizeof pairs / sizeof *pairs));
     tcase_add_loop_test(tc, no_usage_is_lost, 0, 2);
     suite_add_tcase(suite, tc);
+    TCase *pairs_case = tcase_create("side_by_side");
+    tcase_set_tags(pairs_case, "lockstep"); /* valgrind lets one thread run at a time */
+    tcase_set_timeout(pairs_case, 60);
+    tcase_add_loop_test(pairs_case, side_by_side, 0, (int)(sizeof pairs / sizeof *pairs));
+    suite_add_tcase(suite, pairs_case);
     return suite;
 }
