@@ -47,6 +47,9 @@ bool aip_trace_sampled(const char *trace_id, double ratio);
  * each n. */
 void aip_trace_child(const aip_trace_context_t *context, unsigned n, char id[AIP_SPAN_ID_HEX + 1]);
 
+/** 16 digits of an id, lower-case, as a number. */
+apr_uint64_t aip_hex_read(const char *text);
+
 /** "00-TRACE-SPAN-FLAGS" for a span of the context's trace. */
 void aip_traceparent_write(const aip_trace_context_t *context, const char *span_id,
                            char text[AIP_TRACEPARENT_LEN + 1]);

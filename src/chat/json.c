@@ -24,7 +24,6 @@ typedef struct scan_t {
     aip_json_status_e status;
     size_t member;
     bool escaped; /* the last string has an escape; whoever asks has set it to false before */
-    bool skim;    /* objects and arrays within are only passed over */
 } scan_t;
 
 static const char *scan_value(scan_t *s, const char *p, int depth);
@@ -108,46 +107,6 @@ static const char *scan_string(scan_t *s, const char *p)
             return fault(s, AIP_JSON_SYNTAX, p);
     }
     return NULL;
-}
-
-/* The next byte that tells where an object or array ends, or a string begins; or `end`. */
-static const char *next_bracket(const char *p, const char *end)
-{
-#ifdef AIP_JSON_SSE2
-    const __m128i quote = _mm_set1_epi8('"'), bit = _mm_set1_epi8('{' ^ '['),
-                  open = _mm_set1_epi8('{'), close = _mm_set1_epi8('}');
-
-    for (; end - p >= 16; p += 16) {
-        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-        const __m128i either = _mm_or_si128(x, bit); /* '[' is '{' less one bit, and so ']' */
-        const unsigned mask = (unsigned)_mm_movemask_epi8(
-            _mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_or_si128(_mm_cmpeq_epi8(either, open),
-                                                                _mm_cmpeq_epi8(either, close))));
-        if (mask)
-            return p + __builtin_ctz(mask);
-    }
-#endif
-    while (p < end && *p != '"' && (*p | 0x20) != '{' && (*p | 0x20) != '}')
-        p++;
-    return p;
-}
-
-/* p at the opening bracket; brackets are counted, whatever their kind */
-static const char *skim(scan_t *s, const char *p)
-{
-    size_t open = 1;
-
-    for (p++; (p = next_bracket(p, s->end)) < s->end;) {
-        if (*p == '"') {
-            p = scan_string(s, p);
-            if (!p)
-                return NULL;
-        } else if ((*p++ | 0x20) == '{')
-            open++;
-        else if (!--open)
-            return p;
-    }
-    return fault(s, AIP_JSON_SYNTAX, p);
 }
 
 static const char *scan_digits(scan_t *s, const char *p)
@@ -313,9 +272,9 @@ static const char *scan_value(scan_t *s, const char *p, int depth)
     case '"':
         return scan_string(s, p);
     case '{':
-        return s->skim ? skim(s, p) : scan_object(s, p, depth + 1, NULL);
+        return scan_object(s, p, depth + 1, NULL);
     case '[':
-        return s->skim ? skim(s, p) : scan_array(s, p, depth + 1, NULL);
+        return scan_array(s, p, depth + 1, NULL);
     case 't':
         return scan_word(s, p, "true");
     case 'f':
@@ -401,15 +360,6 @@ aip_json_status_e aip_json_object_items(aip_span_t text, const aip_span_t *names
     return find_members(&s, text, &w, err);
 }
 
-aip_json_status_e aip_json_object_skim(aip_span_t text, const aip_span_t *names, size_t n,
-                                       aip_json_member_t *members)
-{
-    wanted_t w = wanted_make(names, n, members);
-    scan_t s = {.skim = true};
-
-    return find_members(&s, text, &w, NULL);
-}
-
 aip_json_status_e aip_json_object(aip_span_t text, const aip_span_t *names, size_t n,
                                   aip_json_member_t *members, aip_json_error_t *err)
 {
@@ -458,16 +408,6 @@ bool aip_json_array_next(aip_span_t array, const char **cursor, aip_span_t *item
         return false;
     *item = (aip_span_t){p, (size_t)(*cursor - p)};
     return true;
-}
-
-bool aip_json_first_skim(aip_span_t array, const aip_span_t *names, size_t n,
-                         aip_json_member_t *members)
-{
-    wanted_t w = wanted_make(names, n, members);
-    scan_t s = {.end = array.data + array.len, .skim = true};
-    const char *p = array_item(array, NULL);
-
-    return p && *p == '{' && scan_object(&s, p, 1, &w);
 }
 
 bool aip_json_array_next_members(aip_span_t array, const char **cursor, const aip_span_t *names,

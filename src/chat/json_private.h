@@ -114,6 +114,8 @@ static inline size_t aip_utf8_floor(const char *text, size_t cut)
 
 static inline const char *aip_json_skip_space(const char *p, const char *end)
 {
+    if (p < end && (unsigned char)*p > ' ') /* most often there is none */
+        return p;
 #ifdef AIP_JSON_SSE2
     while (end - p >= 16 && *p == ' ' && p[1] == ' ') { /* an indented text */
         const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);

@@ -4,7 +4,6 @@
 #include "fragments.h"
 
 #include "aip/observe.h"
-#include "aip/otlp.h"
 #include "aip/trace_names.h"
 
 #define ROOM 512
@@ -44,14 +43,42 @@ static aip_span_t tried_of(const aip_target_t *target, apr_pool_t *pool)
     return (aip_span_t){out.data, out.len};
 }
 
-static aip_span_t span_of(const aip_target_t *target, const aip_targets_t *targets,
-                          apr_pool_t *pool)
+void aip_fragment_request(aip_otlp_t *otlp, const aip_targets_t *targets,
+                          const aip_target_t *target)
+{
+    aip_otlp_text(otlp, "gen_ai.operation.name", "chat");
+    aip_otlp_text(otlp, "aiproxy.pool", targets->pool);
+    aip_otlp_text(otlp, "aiproxy.target", target ? target->name : NULL);
+}
+
+void aip_fragment_server(aip_otlp_t *otlp, const aip_url_t *url)
+{
+    aip_otlp_text(otlp, "server.address", url->host);
+    aip_otlp_count(otlp, "server.port", url->port);
+}
+
+static aip_span_t request_of(const aip_target_t *target, const aip_targets_t *targets,
+                             apr_pool_t *pool)
 {
     aip_otlp_t otlp = {.pool = pool};
-    aip_otlp_text(&otlp, "gen_ai.operation.name", "chat");
+    aip_fragment_request(&otlp, targets, target);
+    return (aip_span_t){otlp.data, otlp.len};
+}
+
+static aip_span_t attempt_of(const aip_target_t *target, const aip_targets_t *targets,
+                             apr_pool_t *pool)
+{
+    aip_otlp_t otlp = {.pool = pool};
+    aip_fragment_request(&otlp, targets, target);
     aip_otlp_text(&otlp, "gen_ai.provider.name", aip_trace_provider(target->provider_name));
-    aip_otlp_text(&otlp, "aiproxy.pool", targets->pool);
-    aip_otlp_text(&otlp, "aiproxy.target", target->name);
+    aip_otlp_text(&otlp, "gen_ai.request.model", target->f.model_name);
+    return (aip_span_t){otlp.data, otlp.len};
+}
+
+static aip_span_t server_of(const aip_target_t *target, apr_pool_t *pool)
+{
+    aip_otlp_t otlp = {.pool = pool};
+    aip_fragment_server(&otlp, &target->endpoint->url);
     return (aip_span_t){otlp.data, otlp.len};
 }
 
@@ -64,7 +91,9 @@ void aip_fragments_make(apr_pool_t *pconf)
             aip_fragments_t *fragments = apr_palloc(pconf, sizeof *fragments);
             *fragments = (aip_fragments_t){.meta = meta_of(target, pconf),
                                            .tried = tried_of(target, pconf),
-                                           .span = span_of(target, targets, pconf)};
+                                           .request = request_of(target, targets, pconf),
+                                           .attempt = attempt_of(target, targets, pconf),
+                                           .server = server_of(target, pconf)};
             target->fragments = fragments;
         }
     }

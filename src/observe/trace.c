@@ -7,7 +7,6 @@
 #include "fragments.h"
 
 #include "aip/observe.h"
-#include "aip/otlp.h"
 #include "aip/secret.h"
 #include "aip/trace_names.h"
 
@@ -75,10 +74,12 @@ static void write_request_span(aip_otlp_t *otlp, const aip_request_t *req,
     aip_otlp_text(otlp, "url.path", req->r->uri);
     aip_otlp_count(otlp, "http.response.status_code", account->status);
     aip_otlp_text(otlp, "error.type", account->error_type);
-    aip_otlp_text(otlp, "gen_ai.operation.name", "chat");
+    if (account->target) {
+        aip_otlp_attributes(otlp, account->target->fragments->request);
+    } else {
+        aip_fragment_request(otlp, req->conf->targets, NULL);
+    }
     aip_otlp_text(otlp, "gen_ai.request.model", req->chat.model);
-    aip_otlp_text(otlp, "aiproxy.pool", req->conf->targets->pool);
-    aip_otlp_text(otlp, "aiproxy.target", account->target ? account->target->name : NULL);
     aip_otlp_count(otlp, "aiproxy.attempts", req->upstream.n);
     if (req->route.reason != AIP_REASON_NONE) {
         aip_otlp_text(otlp, "aiproxy.reason", aip_reason_name(req->route.reason));
@@ -227,11 +228,14 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
     aip_otlp_begin(otlp, &req->trace, id, req->trace.span_id, AIP_SPAN_CLIENT,
                    (aip_span_name_t){"chat", model}, attempt->start,
                    attempt->start + attempt->took);
-    aip_otlp_attributes(otlp, target->fragments->span);
-    aip_otlp_text(otlp, "gen_ai.request.model", model);
-    if (attempt->endpoint) {
-        aip_otlp_text(otlp, "server.address", attempt->endpoint->url.host);
-        aip_otlp_count(otlp, "server.port", attempt->endpoint->url.port);
+    aip_otlp_attributes(otlp, target->fragments->attempt);
+    if (!target->f.model_name) {
+        aip_otlp_text(otlp, "gen_ai.request.model", model);
+    }
+    if (attempt->endpoint == target->endpoint) {
+        aip_otlp_attributes(otlp, target->fragments->server);
+    } else if (attempt->endpoint) { /* of a template */
+        aip_fragment_server(otlp, &attempt->endpoint->url);
     }
     write_options(otlp, req, target);
     aip_otlp_count(otlp, "http.response.status_code", attempt->status ? attempt->status : -1);

@@ -146,25 +146,54 @@ static apr_uint64_t random_not_zero(void)
     return x ? x : 1;
 }
 
-static void write_hex(apr_uint64_t x, char *out)
+/* Eight digits at once, each in a byte, the first one in the highest. */
+
+static apr_uint64_t in_order(apr_uint64_t x)
 {
-    for (int i = AIP_SPAN_ID_HEX - 1; i >= 0; i--, x >>= 4) {
-        out[i] = (DIGITS "abcdef")[x & 15];
-    }
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return __builtin_bswap64(x);
+#else
+    return x;
+#endif
 }
 
-static apr_uint64_t read_hex(const char *text)
+#define EACH(byte) ((byte)*0x0101010101010101ull)
+
+static apr_uint64_t read_eight(const char *text)
 {
-    apr_uint64_t x = 0;
-    for (int i = 0; i < AIP_SPAN_ID_HEX; i++) {
-        x = (x << 4) | digit(text[i]);
-    }
-    return x;
+    apr_uint64_t x;
+    memcpy(&x, text, sizeof x);
+    x = in_order(x);
+    x = (x & EACH(15)) + 9 * (x >> 6 & EACH(1)); /* letters have bit 6, and 'a' ends in 1 */
+    x = (x | x >> 4) & 0x00ff00ff00ff00ffull;
+    x = (x | x >> 8) & 0x0000ffff0000ffffull;
+    return (x | x >> 16) & 0xffffffffull;
+}
+
+static void write_eight(apr_uint64_t x, char *out)
+{
+    x = (x | x << 16) & 0x0000ffff0000ffffull;
+    x = (x | x << 8) & 0x00ff00ff00ff00ffull;
+    x = (x | x << 4) & EACH(15);
+    apr_uint64_t letters = (x + EACH(6)) >> 4 & EACH(1);
+    x = in_order(x + EACH('0') + letters * ('a' - '0' - 10));
+    memcpy(out, &x, sizeof x);
+}
+
+apr_uint64_t aip_hex_read(const char *text)
+{
+    return read_eight(text) << 32 | read_eight(text + 8);
+}
+
+static void write_hex(apr_uint64_t x, char *out)
+{
+    write_eight(x >> 32, out);
+    write_eight(x & 0xffffffffull, out + 8);
 }
 
 bool aip_trace_sampled(const char *trace_id, double ratio)
 {
-    apr_uint64_t x = read_hex(trace_id + AIP_SPAN_ID_HEX) >> 1;
+    apr_uint64_t x = aip_hex_read(trace_id + AIP_SPAN_ID_HEX) >> 1;
     return ratio >= 1 || (ratio > 0 && x < (apr_uint64_t)(ratio * 0x1p63));
 }
 
@@ -182,7 +211,7 @@ void aip_trace_begin(aip_trace_context_t *context, const char *traceparent, doub
 /* One to one (splitmix64), so that no two children have the same id. */
 void aip_trace_child(const aip_trace_context_t *context, unsigned n, char id[AIP_SPAN_ID_HEX + 1])
 {
-    apr_uint64_t x = read_hex(context->span_id) + (n + 1ull) * 0x9e3779b97f4a7c15ull;
+    apr_uint64_t x = aip_hex_read(context->span_id) + (n + 1ull) * 0x9e3779b97f4a7c15ull;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
     x ^= x >> 31;

@@ -147,18 +147,16 @@ static aip_span_t value_of(const char *text, apr_pool_t *pool)
     return aip_text_plain(value) ? value : mended(value, pool);
 }
 
-/* Of a digit in lower case: letters have bit 6, and 'a' ends in 1. */
-static unsigned nibble(char c)
-{
-    return ((unsigned)c & 15) + 9 * ((unsigned)c >> 6);
-}
-
+/* Of 16 or 32 digits. */
 static char *put_id(char *p, unsigned char tag, const char *hex, size_t digits)
 {
     *p++ = (char)tag;
     *p++ = (char)(digits / 2);
-    for (size_t i = 0; i < digits; i += 2) {
-        *p++ = (char)(nibble(hex[i]) << 4 | nibble(hex[i + 1]));
+    for (size_t i = 0; i < digits; i += 16) {
+        apr_uint64_t x = aip_hex_read(hex + i);
+        for (int shift = 56; shift >= 0; shift -= 8) {
+            *p++ = (char)(x >> shift);
+        }
     }
     return p;
 }

@@ -339,8 +339,49 @@ START_TEST(test_skim_nested)
     ck_assert(!aip_json_first_skim(AIP_SPAN("{\"n\":1}"), &name, 1, &n));
     ck_assert(!aip_json_first_skim(AIP_SPAN("[{\"n\":1"), &name, 1, &n));
     ck_assert(!aip_json_first_skim(ABSENT, &name, 1, &n));
-    ck_assert_int_eq(aip_json_object_skim(AIP_SPAN("{\"n\":[\"\xff\"]}"), &name, 1, &n),
-                     AIP_JSON_UTF8);
+}
+END_TEST
+
+/* clang-format off */
+static const struct {
+    const char *text;
+    aip_json_status_e status;
+} skim_rows[] = {
+    {"{\"n\":[\"\xff\"]}", AIP_JSON_OK},      /* not looked at */
+    {"{\"m\":\"\xff\\q\",\"n\":1}", AIP_JSON_OK},
+    {"{\"m\":oops,\"n\":1}", AIP_JSON_OK},
+    {" {\"\\u006e\" : -1.5e3 } ", AIP_JSON_OK},
+    {"{\"n\":1,\"\\u006e\":2}", AIP_JSON_DUPLICATE},
+    {"{\"n\":1,\"n\":2}", AIP_JSON_DUPLICATE},
+    {"{\"\\q\":1,\"n\":1}", AIP_JSON_SYNTAX},
+    {"{\"\\u00\":1,\"n\":1}", AIP_JSON_SYNTAX},
+    {"{\"n\":\"\xff\"}", AIP_JSON_SYNTAX},    /* wanted */
+    {"{\"n\":oops}", AIP_JSON_SYNTAX},
+    {"{\"n\":}", AIP_JSON_SYNTAX},
+    {"{\"n\":1,}", AIP_JSON_SYNTAX},
+    {"{\"n\":1 2}", AIP_JSON_SYNTAX},
+    {"{\"n\" 1}", AIP_JSON_SYNTAX},
+    {"{\"n\":1", AIP_JSON_SYNTAX},
+    {"{\"n\":1}}", AIP_JSON_SYNTAX},
+    {"{\"n\":1,\"m\\", AIP_JSON_SYNTAX},
+    {"{\"n", AIP_JSON_SYNTAX},
+    {"{n:1}", AIP_JSON_SYNTAX},
+    {"{", AIP_JSON_SYNTAX},
+    {"[]", AIP_JSON_NOT_OBJECT},
+    {"", AIP_JSON_NOT_OBJECT},
+};
+/* clang-format on */
+
+START_TEST(test_skim_status)
+{
+    const aip_span_t name = AIP_SPAN("n");
+    const aip_span_t copy =
+        exact_copy((aip_span_t){skim_rows[_i].text, strlen(skim_rows[_i].text)});
+    aip_json_member_t n;
+
+    ck_assert_int_eq(aip_json_object_skim(copy, &name, 1, &n), skim_rows[_i].status);
+    ck_assert_int_eq(n.key != NULL, skim_rows[_i].status == AIP_JSON_OK);
+    free_copy(copy);
 }
 END_TEST
 
@@ -366,6 +407,7 @@ Suite *json_suite(void)
     tcase_add_loop_test(tc, test_object, 0, ROWS(object_rows));
     tcase_add_loop_test(tc, test_skim, 0, ROWS(object_rows));
     tcase_add_test(tc, test_skim_nested);
+    tcase_add_loop_test(tc, test_skim_status, 0, ROWS(skim_rows));
     tcase_add_loop_test(tc, test_strerror, 0, AIP_JSON_DUPLICATE + 1);
     suite_add_tcase(suite, tc);
     return suite;
