@@ -46,7 +46,8 @@ aip_json_status_e aip_json_object(aip_span_t text, const aip_span_t *names, size
 
 /** The same members, of a text of which the rest need not be checked: only its quotes and brackets
  * are followed, and a wanted text, number or word is a right one.
- * @return AIP_JSON_OK, _NOT_OBJECT, _DUPLICATE, or _SYNTAX: the end of a member is not to be found */
+ * @return AIP_JSON_OK, _NOT_OBJECT, _DUPLICATE, or _SYNTAX: the end of a member is not to be found
+ */
 aip_json_status_e aip_json_object_skim(aip_span_t text, const aip_span_t *names, size_t n,
                                        aip_json_member_t *members);
 
