@@ -26,7 +26,7 @@ typedef struct aip_apikeys_t aip_apikeys_t;
  * Parses lines "name[:group,group...]:sha256$HEX" or "...:sha256$SALT$HEX" (HEX of salt and key);
  * empty lines and those that begin with '#' are skipped. An aip_watched_parse_fn.
  * @return aip_apikeys_t; NULL: `error` has the line's number and what is wrong, but nothing of the
- * line, which may hold a key
+ * line, which may hold a key; or the names of two lines that have the same key
  */
 void *aip_apikeys_parse(const char *text, size_t len, apr_pool_t *pool, const char **error);
 
