@@ -5,25 +5,19 @@
  * nor ever in a URL. */
 #include "status.h"
 
+#include "aip/form.h"
 #include "aip/signals.h"
 
 #include <apr_escape.h>
-#include <apr_lib.h>
 #include <apr_strings.h>
 #include <http_config.h>
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define KEY_BYTES 32
-#define TOKEN_LIFE apr_time_from_sec(3600)
-#define EARLY apr_time_from_sec(60) /* clocks of one machine are set back by a little */
 #define REFRESH_LEAST 5
 #define REFRESH_MOST 3600
 
@@ -35,8 +29,8 @@ apr_status_t aip_status_open(void)
     static const char name[] = "ai_proxy_adv-status-key";
     unsigned char *kept = ap_retained_data_get(name);
     if (!kept) {
-        kept = ap_retained_data_create(name, KEY_BYTES);
-        if (RAND_bytes(kept, KEY_BYTES) != 1) {
+        kept = ap_retained_data_create(name, AIP_FORM_KEY_BYTES);
+        if (RAND_bytes(kept, AIP_FORM_KEY_BYTES) != 1) {
             return APR_EGENERAL;
         }
     }
@@ -44,84 +38,23 @@ apr_status_t aip_status_open(void)
     return APR_SUCCESS;
 }
 
-/* ---- tokens ---- */
-
-/* Hex digits over the time and the user; NULL: OpenSSL failed. */
-static const char *mac_of(const request_rec *r, const char *issued)
-{
-    unsigned char mac[EVP_MAX_MD_SIZE];
-    unsigned int len = 0;
-    sigset_t before;
-    const char *text = apr_pstrcat(r->pool, "ai-status\n", issued, "\n",
-                                   r->user ? "user\n" : "machine\n", r->user ? r->user : "", NULL);
-    aip_signals_block(&before);
-    const unsigned char *made =
-        HMAC(EVP_sha256(), key, KEY_BYTES, (const unsigned char *)text, strlen(text), mac, &len);
-    aip_signals_restore(&before);
-    return made ? apr_pescape_hex(r->pool, mac, len, 0) : NULL;
-}
+/* ---- what the browser sends ---- */
 
 const char *aip_form_token(const request_rec *r)
 {
-    const char *issued = apr_psprintf(r->pool, "%" APR_INT64_T_FMT, apr_time_sec(apr_time_now()));
-    const char *mac = mac_of(r, issued);
-    return mac ? apr_pstrcat(r->pool, issued, "-", mac, NULL) : NULL;
+    return aip_form_token_make(key, r->user, apr_time_now(), r->pool);
 }
 
-typedef enum token_e { TOKEN_GOOD, TOKEN_BAD, TOKEN_OLD } token_e;
-
-static token_e check_token(const request_rec *r, const char *token)
-{
-    size_t digits = token ? strspn(token, "0123456789") : 0;
-    if (!digits || digits > 12 || token[digits] != '-') {
-        return TOKEN_BAD;
-    }
-    const char *issued = apr_pstrmemdup(r->pool, token, digits), *mac = mac_of(r, issued);
-    const char *given = token + digits + 1;
-    if (!mac || strlen(given) != strlen(mac) || CRYPTO_memcmp(given, mac, strlen(mac)) != 0) {
-        return TOKEN_BAD;
-    }
-    apr_time_t age = apr_time_now() - apr_time_from_sec(apr_atoi64(issued));
-    return age > TOKEN_LIFE || age < -EARLY ? TOKEN_OLD : TOKEN_GOOD;
-}
-
-/* Whether the browser says, or lets it be seen, that the form is another site's. Browsers that say
- * neither are left to the token. */
 static bool foreign(const request_rec *r)
 {
-    const char *site = apr_table_get(r->headers_in, "Sec-Fetch-Site");
-    const char *origin = apr_table_get(r->headers_in, "Origin");
-    const char *host = apr_table_get(r->headers_in, "Host");
-    if (site) {
-        return strcmp(site, "same-origin") != 0;
-    }
-    if (!origin) {
-        return false;
-    }
-    const char *at = ap_strstr_c(origin, "://");
-    return !at || !host || strcasecmp(at + 3, host) != 0;
-}
-
-/* ---- fields ---- */
-
-/* The decoded field of a form or a query, NULL: there is none, or it cannot be decoded. */
-static const char *field(apr_pool_t *pool, const char *form, const char *name)
-{
-    size_t len = strlen(name);
-    for (const char *p = form; p && *p; p += *p == '&') {
-        size_t n = strcspn(p, "&");
-        if (n > len && strncmp(p, name, len) == 0 && p[len] == '=') {
-            char *value = apr_pstrmemdup(pool, p + len + 1, n - len - 1);
-            return ap_unescape_urlencoded(value) == OK ? value : NULL;
-        }
-        p += n;
-    }
-    return NULL;
+    return aip_form_foreign(apr_table_get(r->headers_in, "Sec-Fetch-Site"),
+                            apr_table_get(r->headers_in, "Origin"),
+                            apr_table_get(r->headers_in, "Host"));
 }
 
 static int refresh_of(const request_rec *r)
 {
-    const char *text = field(r->pool, r->args, "refresh");
+    const char *text = aip_form_field(r->args, "refresh", r->pool);
     size_t len = text ? strlen(text) : 0;
     long seconds = len && len < 6 && strspn(text, "0123456789") == len ? strtol(text, NULL, 10) : 0;
     return seconds >= REFRESH_LEAST && seconds <= REFRESH_MOST ? (int)seconds : 0;
@@ -168,10 +101,10 @@ static int show(aip_page_t *page)
 /* What an order before this GET has done, if it is still so: a link cannot make the page lie. */
 static const char *done_of(const request_rec *r)
 {
-    const char *done = field(r->pool, r->args, "done");
-    const aip_targets_t *targets =
-        gateway_named(field(r->pool, r->args, "server"), field(r->pool, r->args, "gateway"));
-    const aip_target_t *target = target_named(targets, field(r->pool, r->args, "target"));
+    const char *done = aip_form_field(r->args, "done", r->pool);
+    const aip_targets_t *targets = gateway_named(aip_form_field(r->args, "server", r->pool),
+                                                 aip_form_field(r->args, "gateway", r->pool));
+    const aip_target_t *target = target_named(targets, aip_form_field(r->args, "target", r->pool));
     bool drained = target && atomic_load(&target->state->drained);
     if (!target || !done || strcmp(done, drained ? "drain" : "resume") != 0) {
         return NULL;
@@ -214,9 +147,9 @@ static int see_page(request_rec *r, const char *action, const aip_targets_t *tar
 
 static int order(request_rec *r, const char *form, const char *action)
 {
-    const aip_targets_t *targets =
-        gateway_named(field(r->pool, form, "server"), field(r->pool, form, "gateway"));
-    const aip_target_t *target = target_named(targets, field(r->pool, form, "target"));
+    const aip_targets_t *targets = gateway_named(aip_form_field(form, "server", r->pool),
+                                                 aip_form_field(form, "gateway", r->pool));
+    const aip_target_t *target = target_named(targets, aip_form_field(form, "target", r->pool));
     if (!target) {
         return aip_form_refuse(r, HTTP_NOT_FOUND,
                                "There is no such target; the configuration may have changed.");
@@ -266,9 +199,9 @@ static aip_span_t chat_of(const char *prompt, apr_pool_t *pool)
 
 static int try_it(request_rec *r, const char *form)
 {
-    const char *prompt = field(r->pool, form, "prompt");
-    const aip_targets_t *targets =
-        gateway_named(field(r->pool, form, "server"), field(r->pool, form, "gateway"));
+    const char *prompt = aip_form_field(form, "prompt", r->pool);
+    const aip_targets_t *targets = gateway_named(aip_form_field(form, "server", r->pool),
+                                                 aip_form_field(form, "gateway", r->pool));
     const aip_gateway_t *gateway = targets ? aip_status_gateway(targets) : NULL;
     sigset_t before;
     if (!gateway) {
@@ -316,14 +249,15 @@ int aip_form_handle(request_rec *r)
                                "The form is too long, or did not arrive in full.");
     }
     form[len] = '\0';
-    token_e token = check_token(r, field(r->pool, form, "token"));
-    if (token != TOKEN_GOOD) {
+    aip_form_token_e token = aip_form_token_check(
+        key, r->user, aip_form_field(form, "token", r->pool), apr_time_now(), r->pool);
+    if (token != AIP_FORM_TOKEN_GOOD) {
         return aip_form_refuse(r, HTTP_FORBIDDEN,
-                               token == TOKEN_OLD
+                               token == AIP_FORM_TOKEN_OLD
                                    ? "The page was too old: nothing was done. Please try again."
                                    : "The form is not one of this page: nothing was done.");
     }
-    const char *action = field(r->pool, form, "action");
+    const char *action = aip_form_field(form, "action", r->pool);
     if (action && (strcmp(action, "drain") == 0 || strcmp(action, "resume") == 0)) {
         return order(r, form, action);
     }

@@ -24,6 +24,7 @@ int main(void)
         estimate_suite,
         cost_suite,
         fields_suite,
+        form_suite,
         acl_suite,
         apikey_suite,
         route_suite,

@@ -22,6 +22,7 @@ Suite *egress_suite(void);
 Suite *embeddings_suite(void);
 Suite *estimate_suite(void);
 Suite *fields_suite(void);
+Suite *form_suite(void);
 Suite *health_suite(void);
 Suite *metrics_suite(void);
 Suite *metrics_text_suite(void);
