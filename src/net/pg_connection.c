@@ -102,8 +102,8 @@ const char *aip_pg_state(const PGresult *result)
     return state ? state : "";
 }
 
-apr_status_t aip_pg_refused(const PGresult *result, const char *doing, apr_pool_t *pool,
-                            aip_error_t *err)
+apr_status_t aip_pg_refused(const PGresult *result, const char *doing, const char *password,
+                            apr_pool_t *pool, aip_error_t *err)
 {
     const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 
@@ -111,7 +111,7 @@ apr_status_t aip_pg_refused(const PGresult *result, const char *doing, apr_pool_
         return FAIL(err, pool, 502, "vectordb_error",
                     "postgresql: %s: the answer has an unexpected form", doing);
     }
-    return refused(aip_pg_state(result), doing, quotable(words, NULL, pool), pool, err);
+    return refused(aip_pg_state(result), doing, quotable(words, password, pool), pool, err);
 }
 
 /** The SQLSTATE in what a failed connection says at verbosity verbose: "FATAL:  28P01: words".
@@ -346,7 +346,7 @@ static apr_status_t bound_statements(const aip_pgvector_conf_t *conf, PGconn *co
         return aip_pg_exchange_failed(conn, outcome, conf, pool, err);
     }
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-        status = aip_pg_refused(result, command.doing, pool, err);
+        status = aip_pg_refused(result, command.doing, conf->password, pool, err);
     }
     PQclear(result);
     return status;

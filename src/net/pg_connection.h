@@ -47,10 +47,11 @@ const char *aip_pg_state(const PGresult *result);
 
 /**
  * Fills `err` from an error result, or from one of an unexpected kind: the code by its SQLSTATE,
- * the message from the server's words.
+ * the message from the server's words, which end where they repeat the password.
+ * @param password  that the server was given, or NULL
  * @return APR_EGENERAL
  */
-apr_status_t aip_pg_refused(const PGresult *result, const char *doing, apr_pool_t *pool,
-                            aip_error_t *err);
+apr_status_t aip_pg_refused(const PGresult *result, const char *doing, const char *password,
+                            apr_pool_t *pool, aip_error_t *err);
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "pg_pool.h"
 
+#include "aip/secret.h"
+
 #include "shelf.h"
 
 #include <fcntl.h>
@@ -145,4 +147,13 @@ apr_status_t aip_pg_run(aip_pg_pool_t *pg, const aip_pg_command_t *command, apr_
         apr_pool_cleanup_register(pool, *result, clear_result, apr_pool_cleanup_null);
     }
     return status;
+}
+
+apr_status_t aip_pg_run_refused(const aip_pg_pool_t *pg, const PGresult *result, const char *doing,
+                                apr_pool_t *pool, aip_error_t *err)
+{
+    aip_error_t unknown; /* then the server was given none */
+    const char *password = aip_secret_text(pg->conf.password, pool, &unknown);
+
+    return aip_pg_refused(result, doing, password, pool, err);
 }

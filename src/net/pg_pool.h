@@ -31,4 +31,8 @@ aip_pg_pool_t *aip_pg_pool_create(const aip_pgvector_conf_t *conf, apr_pool_t *p
 apr_status_t aip_pg_run(aip_pg_pool_t *pg, const aip_pg_command_t *command, apr_time_t deadline,
                         PGresult **result, apr_pool_t *pool, aip_error_t *err);
 
+/** aip_pg_refused() for a result of aip_pg_run(). @return APR_EGENERAL */
+apr_status_t aip_pg_run_refused(const aip_pg_pool_t *pg, const PGresult *result, const char *doing,
+                                apr_pool_t *pool, aip_error_t *err);
+
 #endif

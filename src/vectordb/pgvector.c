@@ -154,7 +154,7 @@ static apr_status_t make(const sync_t *sync, const char *doing, const char *sql,
     }
     return PQresultStatus(*result) == PGRES_COMMAND_OK
                ? APR_SUCCESS
-               : aip_pg_refused(*result, doing, sync->pool, sync->err);
+               : aip_pg_run_refused(sync->db->pg, *result, doing, sync->pool, sync->err);
 }
 
 static apr_status_t make_extension(const sync_t *sync)
@@ -220,7 +220,7 @@ static apr_status_t look(const sync_t *sync, char *present, bool *exists)
         return APR_SUCCESS;
     }
     if (PQresultStatus(result) != PGRES_TUPLES_OK || PQnfields(result) != 1) {
-        return aip_pg_refused(result, command.doing, sync->pool, sync->err);
+        return aip_pg_run_refused(sync->db->pg, result, command.doing, sync->pool, sync->err);
     }
     *exists = true;
     for (int i = 0; i < PQntuples(result); i++) {
@@ -263,7 +263,7 @@ static apr_status_t write_batch(const sync_t *sync, const int *numbers, int n)
     }
     return PQresultStatus(result) == PGRES_COMMAND_OK
                ? APR_SUCCESS
-               : aip_pg_refused(result, command.doing, sync->pool, sync->err);
+               : aip_pg_run_refused(sync->db->pg, result, command.doing, sync->pool, sync->err);
 }
 
 static apr_status_t write_missing(sync_t *sync, const char *present)
@@ -366,7 +366,7 @@ static float read_distance(const char *value, int length, aip_metric_e metric)
 }
 
 /** Reads rows of number and distance into distances by number. */
-static apr_status_t read_rows(const PGresult *result, aip_metric_e metric,
+static apr_status_t read_rows(const aip_pg_pool_t *pg, const PGresult *result, aip_metric_e metric,
                               const aip_references_t *refs, float *distances, apr_pool_t *pool,
                               aip_error_t *err)
 {
@@ -374,7 +374,7 @@ static apr_status_t read_rows(const PGresult *result, aip_metric_e metric,
     int count = 0;
 
     if (PQresultStatus(result) != PGRES_TUPLES_OK || PQnfields(result) != 2) {
-        return aip_pg_refused(result, "SELECT", pool, err);
+        return aip_pg_run_refused(pg, result, "SELECT", pool, err);
     }
     for (int row = 0; row < PQntuples(result); row++) {
         apr_uint64_t number = PQgetlength(result, row, 0) == 4 ? get(PQgetvalue(result, row, 0), 4)
@@ -432,16 +432,16 @@ static apr_status_t pgvector_query_by(aip_vectordb_t *db, const aip_references_t
         .values = values,
         .lengths = lengths,
         .formats = formats};
+    aip_pg_pool_t *pg = ((pgvector_db_t *)db)->pg;
     PGresult *result;
 
     if (refs->n == 0) {
         return APR_SUCCESS;
     }
-    if (aip_pg_run(((pgvector_db_t *)db)->pg, &command, deadline, &result, pool, err) !=
-        APR_SUCCESS) {
+    if (aip_pg_run(pg, &command, deadline, &result, pool, err) != APR_SUCCESS) {
         return APR_EGENERAL;
     }
-    return read_rows(result, db->metric, refs, distances, pool, err);
+    return read_rows(pg, result, db->metric, refs, distances, pool, err);
 }
 
 static apr_status_t pgvector_query(aip_vectordb_t *db, const aip_references_t *refs,

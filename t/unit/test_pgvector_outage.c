@@ -338,22 +338,34 @@ static void say(int fd, const void *bytes, size_t n)
 /* "AuthenticationOk", "ReadyForQuery" */
 #define WELCOME "R\0\0\0\010\0\0\0\0Z\0\0\0\5I"
 
-static void play_echo(int fd)
+/** Asks for the password in plaintext. @return whether it came; behind five bytes of `got` */
+static bool ask(int fd, char got[1024])
 {
-    char got[1024], answer[1200] = "E";
     ssize_t n;
-    size_t len;
 
-    SAY(fd, "R\0\0\0\010\0\0\0\3"); /* the password in plaintext, please */
-    n = read(fd, got, sizeof(got) - 1);
-    if (n < 6) {
-        return;
-    }
-    got[n] = '\0';
-    len = 4 + (size_t)apr_snprintf(answer + 5, 1000, "SFATAL%cC28P01%cMno, not %s%c%c", 0, 0,
-                                   got + 5, 0, 0);
+    SAY(fd, "R\0\0\0\010\0\0\0\3");
+    n = read(fd, got, 1023);
+    got[n < 0 ? 0 : n] = '\0';
+    return n >= 6;
+}
+
+static void echo(int fd, const char *severity, const char *state, const char *password)
+{
+    char answer[1200] = "E";
+    size_t len = 4 + (size_t)apr_snprintf(answer + 5, 1000, "S%s%cC%s%cMno, not %s%c%c", severity,
+                                          0, state, 0, password, 0, 0);
+
     answer[4] = (char)len;
     say(fd, answer, len + 1);
+}
+
+static void play_echo(int fd)
+{
+    char got[1024];
+
+    if (ask(fd, got)) {
+        echo(fd, "FATAL", "28P01", got + 5);
+    }
 }
 
 /** After the handshake, when the client has sent its first statement. */
@@ -363,6 +375,35 @@ static void play_welcome(int fd)
 
     SAY(fd, WELCOME);
     ck_assert(read(fd, statement, sizeof(statement)) > 0);
+}
+
+/** The first statement, or the one behind it, is refused with the password that was given. */
+static void play_late_echo(int fd, bool first)
+{
+    char got[1024], statement[1024];
+
+    if (!ask(fd, got)) {
+        return;
+    }
+    SAY(fd, WELCOME);
+    ck_assert(read(fd, statement, sizeof(statement)) > 0);
+    if (!first) {
+        SAY(fd, "1\0\0\0\0042\0\0\0\4T\0\0\0\032\0\1x\0\0\0\0\0\0\0\0\0\0\031\377\377"
+                "\377\377\377\377\0\1D\0\0\0\013\0\1\0\0\0\1xC\0\0\0\015SELECT 1\0Z\0\0\0\5I");
+        ck_assert(read(fd, statement, sizeof(statement)) > 0);
+    }
+    echo(fd, "ERROR", "42501", got + 5);
+    SAY(fd, "Z\0\0\0\5I");
+}
+
+static void play_first_echo(int fd)
+{
+    play_late_echo(fd, true);
+}
+
+static void play_second_echo(int fd)
+{
+    play_late_echo(fd, false);
 }
 
 static void play_flood(int fd)
@@ -409,6 +450,8 @@ static const struct {
     const char *code;
 } peers[] = {
     {"repeats the password", play_echo, true, "vectordb_auth"},
+    {"repeats it to the first statement", play_first_echo, true, "vectordb_auth"},
+    {"repeats it to the second statement", play_second_echo, true, "vectordb_auth"},
     {"floods", play_flood, false, "vectordb_error"},
     {"copies", play_copy, false, "vectordb_error"},
     {"speaks HTTP", play_garbage, true, "vectordb_unreachable"},
