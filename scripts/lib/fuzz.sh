@@ -70,10 +70,10 @@ build() {
     for unit in "$@"; do
         object=$dir/obj/t_fuzz_fuzz_$unit.c.o
         [ "$dir/fuzz_$unit" -nt "$object" ] && [ "$dir/fuzz_$unit" -nt "$dir/libcore.a" ] && continue
-        wrap=() # what a target puts in place of our own
+        wrap=() # what a target puts in place of a function of ours, or of a library
         while read -r name; do
             wrap+=("-Wl,--wrap=${name#__wrap_}")
-        done < <(grep -ohE '__wrap_aip_\w+' "t/fuzz/fuzz_$unit.c" | sort -u)
+        done < <(grep -ohE '__wrap_\w+' "t/fuzz/fuzz_$unit.c" | sort -u)
         clang -fsanitize=address,undefined,fuzzer "${wrap[@]}" "$object" "$dir/libcore.a" "${libs[@]}" -lm \
             -o "$dir/fuzz_$unit"
     done
