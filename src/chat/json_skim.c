@@ -108,7 +108,7 @@ static const char *pass_value(const char *p, const char *end, bool wanted)
         return aip_json_value_end(p, end);
     if (*p == '"')
         return pass_string(p, end, &escaped);
-    while (p<end && * p> ' ' && *p != ',' && *p != '}')
+    while (p < end && (unsigned char)*p > ' ' && *p != ',' && *p != '}')
         p++;
     return p;
 }
