@@ -19,6 +19,11 @@ typedef struct aip_span_t {
 
 /** A span of a string literal. */
 #define AIP_SPAN(literal) ((aip_span_t){(literal), sizeof(literal) - 1})
+/** The same in static tables, where that would be no constant expression in strict C. */
+#define AIP_NAME(literal)                                                                          \
+    {                                                                                              \
+        (literal), sizeof(literal) - 1                                                             \
+    }
 
 /** Whether somebody has set a word that tells a thread to end. NULL: nobody ever will. */
 static inline bool aip_is_stopping(const volatile apr_uint32_t *stop)

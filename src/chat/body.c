@@ -61,8 +61,8 @@ static void drop(edits_t *edits, aip_chat_member_e member)
 
 bool aip_chat_wants_completion_tokens(const char *model)
 {
-    static const aip_span_t families[] = {AIP_JSON_NAME("o1"), AIP_JSON_NAME("o3"),
-                                          AIP_JSON_NAME("o4"), AIP_JSON_NAME("gpt-5")};
+    static const aip_span_t families[] = {AIP_NAME("o1"), AIP_NAME("o3"), AIP_NAME("o4"),
+                                          AIP_NAME("gpt-5")};
     const char *vendor_end = model ? strrchr(model, '/') : NULL;
     const char *name = vendor_end ? vendor_end + 1 : model;
     size_t i;
@@ -108,9 +108,9 @@ static void edit_max_tokens(edits_t *edits, const aip_chat_options_t *options)
 static void edit_stream(edits_t *edits, const aip_chat_options_t *options, apr_pool_t *pool)
 {
     const aip_chat_t *chat = edits->chat;
-    const aip_json_edit_t usage = {.name = AIP_JSON_NAME("include_usage"),
+    const aip_json_edit_t usage = {.name = AIP_NAME("include_usage"),
                                    .found = &chat->include_usage_member,
-                                   .value = AIP_JSON_NAME("true")};
+                                   .value = AIP_NAME("true")};
 
     if (options->force_stream)
         set(edits, AIP_CHAT_STREAM, AIP_SPAN("true"));

@@ -12,15 +12,15 @@
 #define INVALID "invalid_request_error"
 
 const aip_span_t aip_chat_member_names[AIP_CHAT_MEMBERS] = {
-    [AIP_CHAT_MODEL] = AIP_JSON_NAME("model"),
-    [AIP_CHAT_MESSAGES] = AIP_JSON_NAME("messages"),
-    [AIP_CHAT_STREAM] = AIP_JSON_NAME("stream"),
-    [AIP_CHAT_STREAM_OPTIONS] = AIP_JSON_NAME("stream_options"),
-    [AIP_CHAT_MAX_TOKENS] = AIP_JSON_NAME("max_tokens"),
-    [AIP_CHAT_MAX_COMPLETION_TOKENS] = AIP_JSON_NAME("max_completion_tokens"),
-    [AIP_CHAT_TEMPERATURE] = AIP_JSON_NAME("temperature"),
-    [AIP_CHAT_TOP_P] = AIP_JSON_NAME("top_p"),
-    [AIP_CHAT_TOP_K] = AIP_JSON_NAME("top_k"),
+    [AIP_CHAT_MODEL] = AIP_NAME("model"),
+    [AIP_CHAT_MESSAGES] = AIP_NAME("messages"),
+    [AIP_CHAT_STREAM] = AIP_NAME("stream"),
+    [AIP_CHAT_STREAM_OPTIONS] = AIP_NAME("stream_options"),
+    [AIP_CHAT_MAX_TOKENS] = AIP_NAME("max_tokens"),
+    [AIP_CHAT_MAX_COMPLETION_TOKENS] = AIP_NAME("max_completion_tokens"),
+    [AIP_CHAT_TEMPERATURE] = AIP_NAME("temperature"),
+    [AIP_CHAT_TOP_P] = AIP_NAME("top_p"),
+    [AIP_CHAT_TOP_K] = AIP_NAME("top_k"),
 };
 
 apr_status_t aip_chat_json_error(const aip_json_error_t *fault, size_t base, const char *name,
@@ -76,7 +76,7 @@ static apr_status_t read_model(aip_chat_t *chat, apr_pool_t *pool, aip_error_t *
 
 static apr_status_t read_stream_options(aip_chat_t *chat, apr_pool_t *pool, aip_error_t *err)
 {
-    static const aip_span_t names[] = {AIP_JSON_NAME("include_usage")};
+    static const aip_span_t names[] = {AIP_NAME("include_usage")};
     const aip_span_t value = chat->members[AIP_CHAT_STREAM_OPTIONS].value;
     aip_json_error_t fault;
 

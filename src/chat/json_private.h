@@ -16,12 +16,6 @@
 #define AIP_JSON_SSE2 1
 #endif
 
-/** Spans in static tables, where AIP_SPAN() would be no constant expression in strict C. */
-#define AIP_JSON_NAME(literal)                                                                     \
-    {                                                                                              \
-        (literal), sizeof(literal) - 1                                                             \
-    }
-
 /** The first byte from `p` on that a JSON string cannot hold as plain ASCII: '"', '\\', below 0x20,
  * above 0x7f; or `end`. */
 static inline const char *aip_json_plain_end(const char *p, const char *end)

@@ -11,7 +11,7 @@
 static apr_status_t needs_of_parts(const aip_chat_t *chat, aip_span_t content, size_t message,
                                    unsigned *needs, apr_pool_t *pool, aip_error_t *err)
 {
-    static const aip_span_t names[] = {AIP_JSON_NAME("type")};
+    static const aip_span_t names[] = {AIP_NAME("type")};
     aip_json_member_t type;
     aip_json_error_t fault;
     const char *cursor = NULL;
@@ -36,7 +36,7 @@ static apr_status_t needs_of_parts(const aip_chat_t *chat, aip_span_t content, s
 static apr_status_t needs_of_messages(const aip_chat_t *chat, unsigned *needs, apr_pool_t *pool,
                                       aip_error_t *err)
 {
-    static const aip_span_t names[] = {AIP_JSON_NAME("content")};
+    static const aip_span_t names[] = {AIP_NAME("content")};
     const aip_span_t messages = chat->members[AIP_CHAT_MESSAGES].value;
     aip_json_member_t content;
     aip_json_error_t fault;
@@ -74,11 +74,11 @@ apr_status_t aip_chat_needs(const aip_chat_t *chat, unsigned *needs, apr_pool_t 
                             aip_error_t *err)
 {
     enum { TOOLS, FUNCTIONS, FORMAT, MODALITIES, COUNT };
-    static const aip_span_t names[COUNT] = {[TOOLS] = AIP_JSON_NAME("tools"),
-                                            [FUNCTIONS] = AIP_JSON_NAME("functions"),
-                                            [FORMAT] = AIP_JSON_NAME("response_format"),
-                                            [MODALITIES] = AIP_JSON_NAME("modalities")};
-    static const aip_span_t type_name[] = {AIP_JSON_NAME("type")};
+    static const aip_span_t names[COUNT] = {[TOOLS] = AIP_NAME("tools"),
+                                            [FUNCTIONS] = AIP_NAME("functions"),
+                                            [FORMAT] = AIP_NAME("response_format"),
+                                            [MODALITIES] = AIP_NAME("modalities")};
+    static const aip_span_t type_name[] = {AIP_NAME("type")};
     aip_json_member_t members[COUNT], type = {0};
     aip_json_error_t fault;
 
@@ -103,7 +103,7 @@ apr_status_t aip_chat_opening(const aip_chat_t *chat, apr_array_header_t **parts
 {
     enum { ROLE, CONTENT, COUNT };
     static const aip_span_t names[COUNT] = {
-        [ROLE] = AIP_JSON_NAME("role"), [CONTENT] = AIP_JSON_NAME("content")};
+        [ROLE] = AIP_NAME("role"), [CONTENT] = AIP_NAME("content")};
     const aip_span_t messages = chat->members[AIP_CHAT_MESSAGES].value;
     aip_json_member_t members[COUNT];
     aip_json_error_t fault;

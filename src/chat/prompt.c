@@ -35,7 +35,7 @@ static apr_status_t choose(const aip_chat_t *chat, aip_prompt_scope_e scope,
 {
     enum { ROLE, CONTENT, COUNT };
     static const aip_span_t names[COUNT] = {
-        [ROLE] = AIP_JSON_NAME("role"), [CONTENT] = AIP_JSON_NAME("content")};
+        [ROLE] = AIP_NAME("role"), [CONTENT] = AIP_NAME("content")};
     const bool users = scope == AIP_PROMPT_LAST_USER || scope == AIP_PROMPT_ALL_USER;
     const aip_span_t messages = chat->members[AIP_CHAT_MESSAGES].value;
     aip_json_member_t members[COUNT];
@@ -69,8 +69,7 @@ static void add_piece(pieces_t *pieces, aip_span_t value)
 static apr_status_t add_parts(pieces_t *pieces, const chosen_t *message)
 {
     enum { TYPE, TEXT, COUNT };
-    static const aip_span_t names[COUNT] = {
-        [TYPE] = AIP_JSON_NAME("type"), [TEXT] = AIP_JSON_NAME("text")};
+    static const aip_span_t names[COUNT] = {[TYPE] = AIP_NAME("type"), [TEXT] = AIP_NAME("text")};
     aip_json_member_t members[COUNT];
     aip_json_error_t fault;
     const char *cursor = NULL;

@@ -5,11 +5,6 @@
 
 #include "aip/usage.h"
 
-/* AIP_SPAN() for static tables: a compound literal is no constant expression. */
-/* clang-format off */
-#define AIP_NAME(literal) {(literal), sizeof(literal) - 1}
-/* clang-format on */
-
 /** Finds members as aip_json_object_skim() does. A duplicate makes that member ambiguous, hence
  * absent; the others still count. */
 bool aip_members_find(aip_span_t json, const aip_span_t *names, size_t n,

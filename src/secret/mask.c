@@ -5,6 +5,7 @@
 #include "aip/json.h"
 #include "aip/provider.h"
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 #include <string.h>
 
@@ -31,6 +32,15 @@ static void add(aip_mask_t *mask, aip_span_t needle)
     mask->needles[mask->n++] = needle;
 }
 
+/* Whether JSON and URLs spell it as it is, as most keys. */
+static bool is_plain(const char *secret)
+{
+    while (apr_isalnum(*secret) || *secret == '-' || *secret == '_' || *secret == '.') {
+        secret++;
+    }
+    return !*secret;
+}
+
 aip_mask_t *aip_mask_create(const char *const *secrets, int n, apr_pool_t *pool)
 {
     aip_mask_t *mask = apr_pcalloc(pool, sizeof *mask);
@@ -41,9 +51,12 @@ aip_mask_t *aip_mask_create(const char *const *secrets, int n, apr_pool_t *pool)
         if (text.len < AIP_MASK_MIN) {
             continue;
         }
+        add(mask, text);
+        if (is_plain(text.data)) {
+            continue;
+        }
         aip_span_t quoted = aip_json_quote(text, pool);
         const char *encoded = aip_url_encode(text.data, pool);
-        add(mask, text);
         add(mask, (aip_span_t){quoted.data + 1, quoted.len - 2});
         add(mask, (aip_span_t){encoded, strlen(encoded)});
     }

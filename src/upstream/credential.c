@@ -70,7 +70,8 @@ static apr_status_t read_header(const aip_request_t *req, const aip_target_t *ta
     if (rv != APR_SUCCESS || !c->header_name) {
         return rv;
     }
-    if (!aip_header_name_ok(c->header_name)) {
+    bool literal = c->header_name == f->auth_header_name; /* looked at when the server started */
+    if (!literal && !aip_header_name_ok(c->header_name)) {
         return unusable(req, target, "AIAuthHeaderName", err);
     }
     const char *own =

@@ -19,23 +19,25 @@
 #define COPY_MAX (8u << 20)
 #define TIER_MAX 66 /* with quotes; a longer name of a tier is none */
 
-static const char *const dropped[] = {"Connection",
-                                      "Keep-Alive",
-                                      "Proxy-Authenticate",
-                                      "Proxy-Authorization",
-                                      "Proxy-Connection",
-                                      "TE",
-                                      "Trailer",
-                                      "Transfer-Encoding",
-                                      "Upgrade",
-                                      "Date",
-                                      "Server",
-                                      "Set-Cookie",
-                                      "Set-Cookie2",
-                                      "Alt-Svc",
-                                      "Strict-Transport-Security",
-                                      "Content-Length",
-                                      "Content-Type"};
+static const aip_span_t dropped[] = {
+    AIP_NAME("Connection"),
+    AIP_NAME("Keep-Alive"),
+    AIP_NAME("Proxy-Authenticate"),
+    AIP_NAME("Proxy-Authorization"),
+    AIP_NAME("Proxy-Connection"),
+    AIP_NAME("TE"),
+    AIP_NAME("Trailer"),
+    AIP_NAME("Transfer-Encoding"),
+    AIP_NAME("Upgrade"),
+    AIP_NAME("Date"),
+    AIP_NAME("Server"),
+    AIP_NAME("Set-Cookie"),
+    AIP_NAME("Set-Cookie2"),
+    AIP_NAME("Alt-Svc"),
+    AIP_NAME("Strict-Transport-Security"),
+    AIP_NAME("Content-Length"),
+    AIP_NAME("Content-Type"),
+};
 
 unsigned aip_status_criterion(int status)
 {
@@ -73,8 +75,9 @@ static const char *masked(const aip_mask_t *mask, const char *value, apr_pool_t 
 static int copy_header(void *baton, const char *name, const char *value)
 {
     const header_copy_t *copy = baton;
+    size_t len = strlen(name);
     for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++) {
-        if (strcasecmp(name, dropped[i]) == 0) {
+        if (dropped[i].len == len && strcasecmp(name, dropped[i].data) == 0) {
             return 1;
         }
     }

@@ -173,26 +173,25 @@ START_TEST(hostile)
 END_TEST
 
 /* clang-format off */
-#define BYTES(literal) {(literal), sizeof(literal) - 1}
 static const struct {
     const char *name;
     aip_span_t answer;
     int rejected;
     const char *message;
 } answers[] = {
-    {"all taken", BYTES(""), 0, NULL},
-    {"nothing to say", BYTES("\x0a\x00"), 0, NULL},
-    {"some refused, and why", BYTES("\x0a\x06\x08\x03\x12\x02no"), 3, "no"},
-    {"a long number", BYTES("\x0a\x03\x08\x84\x00"), 4, NULL},
-    {"more than were sent", BYTES("\x0a\x02\x08\x63"), 10, NULL},
-    {"less than none", BYTES("\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), 0, NULL},
-    {"a warning alone", BYTES("\x0a\x0b\x12\x09old\nnames"), 0, "old?names"},
-    {"fields of another day around it", BYTES("\x18\x05\x21" "12345678" "\x2d" "1234" "\x0a\x05\x1a\x01x\x08\x02"), 2, NULL},
-    {"other types", BYTES("\x0a\x05\x0a\x01x\x10\x07"), 0, NULL},
-    {"longer than it is", BYTES("\x0a\x09\x08\x03"), 0, NULL},
-    {"a number without an end", BYTES("\x0a\x02\x08\x83"), 0, NULL},
-    {"no message at all", BYTES("<html>"), 0, NULL},
-    {"JSON", BYTES("{\"partialSuccess\":{\"rejectedSpans\":\"3\"}}"), 0, NULL},
+    {"all taken", AIP_NAME(""), 0, NULL},
+    {"nothing to say", AIP_NAME("\x0a\x00"), 0, NULL},
+    {"some refused, and why", AIP_NAME("\x0a\x06\x08\x03\x12\x02no"), 3, "no"},
+    {"a long number", AIP_NAME("\x0a\x03\x08\x84\x00"), 4, NULL},
+    {"more than were sent", AIP_NAME("\x0a\x02\x08\x63"), 10, NULL},
+    {"less than none", AIP_NAME("\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), 0, NULL},
+    {"a warning alone", AIP_NAME("\x0a\x0b\x12\x09old\nnames"), 0, "old?names"},
+    {"fields of another day around it", AIP_NAME("\x18\x05\x21" "12345678" "\x2d" "1234" "\x0a\x05\x1a\x01x\x08\x02"), 2, NULL},
+    {"other types", AIP_NAME("\x0a\x05\x0a\x01x\x10\x07"), 0, NULL},
+    {"longer than it is", AIP_NAME("\x0a\x09\x08\x03"), 0, NULL},
+    {"a number without an end", AIP_NAME("\x0a\x02\x08\x83"), 0, NULL},
+    {"no message at all", AIP_NAME("<html>"), 0, NULL},
+    {"JSON", AIP_NAME("{\"partialSuccess\":{\"rejectedSpans\":\"3\"}}"), 0, NULL},
 };
 /* clang-format on */
 
