@@ -114,6 +114,9 @@ my @with_null = map { chunk({content => $_}, usage => undef) } 'a', 'b';
 ($a, $r) = ask('plain', $stream, {stream => {events => [@with_null, json({choices => [], usage => $told})]}});
 is_deeply([stream_events($r->{body})], [@with_null, '[DONE]'], '"usage": null in each chunk passes, the event at the end does not');
 is(tokens($a), '25 12', 'and counts');
+my $unread = '{"choices":[{"index":0,"delta":{"content":"a\xb"}}],"usage":{"prompt_tokens":25,"completion_tokens":2}}';
+($a, $r) = ask('plain', $stream, {stream => {events => [$unread, @text, $unread]}});
+is_deeply([stream_events($r->{body})], [$unread, @text, $unread, '[DONE]'], 'a chunk of which the text cannot be read passes, with the usage in it');
 for (
     ['in parts', [chunk({content => 'a'}, usage => {prompt_tokens => 25}), chunk({}, usage => {completion_tokens => 12})], '25 12'],
     ['again and again', [map { chunk({content => 'abcd'}, usage => {prompt_tokens => 25, completion_tokens => $_}) } 1 .. 12], '25 12'],

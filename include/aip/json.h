@@ -65,10 +65,11 @@ aip_json_status_e aip_json_validate(aip_span_t text, aip_json_error_t *err);
 const char *aip_json_strerror(aip_json_status_e status);
 
 /**
- * Walks over the items of an array that has been validated before.
- * @param cursor  NULL before the first call; owned by the function afterwards
+ * Walks over the items of an array. Each is validated, what stands between them is not.
+ * @param cursor  NULL before the first call; owned by the function afterwards, and NULL again where
+ * an item cannot be read
  * @param item    out: raw JSON of the next item
- * @return false at the end, or when `array` is no array
+ * @return false at the end, at an item that cannot be read, or when `array` is no array
  */
 bool aip_json_array_next(aip_span_t array, const char **cursor, aip_span_t *item);
 

@@ -40,7 +40,7 @@ void aip_otlp_begin(aip_otlp_t *otlp, const aip_trace_context_t *trace, const ch
                     const char *parent_id, aip_span_kind_e kind, aip_span_name_t name,
                     apr_time_t start, apr_time_t end);
 
-/** What attributes are written with; keys are ours, shorter than 128 bytes. */
+/** What attributes are written with; keys are ours. */
 void aip_otlp_put_text(aip_otlp_t *otlp, aip_span_t key, const char *value);
 void aip_otlp_put_list(aip_otlp_t *otlp, aip_span_t key, const char *value);
 void aip_otlp_put_count(aip_otlp_t *otlp, aip_span_t key, apr_uint64_t value);

@@ -29,7 +29,7 @@ typedef struct aip_answer_t {
     apr_size_t text_bytes; /**< of the text of all choices, decoded: content, refusal, reasoning,
                               arguments of tool calls */
     bool brings;      /**< a delta brings content: text, a tool call, reasoning, a refusal, sound */
-    bool speaks;      /**< that, or the first choice ends */
+    bool speaks;      /**< that, or the first choice ends, or not all choices can be read */
     bool is_chunk;    /**< choices is an array, be it empty */
     bool has_choices; /**< choices is a non-empty array */
     bool has_usage;   /**< usage is an object */

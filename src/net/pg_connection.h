@@ -48,7 +48,7 @@ const char *aip_pg_state(const PGresult *result);
 /**
  * Fills `err` from an error result, or from one of an unexpected kind: the code by its SQLSTATE,
  * the message from the server's words, which end where they repeat the password.
- * @param password  that the server was given, or NULL
+ * @param password  the one in use, or NULL; one from before it was changed is not known any more
  * @return APR_EGENERAL
  */
 apr_status_t aip_pg_refused(const PGresult *result, const char *doing, const char *password,

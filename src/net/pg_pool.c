@@ -152,7 +152,7 @@ apr_status_t aip_pg_run(aip_pg_pool_t *pg, const aip_pg_command_t *command, apr_
 apr_status_t aip_pg_run_refused(const aip_pg_pool_t *pg, const PGresult *result, const char *doing,
                                 apr_pool_t *pool, aip_error_t *err)
 {
-    aip_error_t unknown; /* then the server was given none */
+    aip_error_t unknown; /* at this moment: there is none to look for */
     const char *password = aip_secret_text(pg->conf.password, pool, &unknown);
 
     return aip_pg_refused(result, doing, password, pool, err);

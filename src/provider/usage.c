@@ -137,15 +137,19 @@ static bool has_item(aip_span_t array)
     return at < array.len && array.data[at] != ']';
 }
 
+/* What of the choices cannot be read may be what the model says. */
 static void read_choices(aip_span_t choices, aip_answer_t *answer)
 {
     const char *cursor = NULL;
     aip_span_t choice;
+    bool first = true;
+    answer->has_choices = has_item(choices);
     while (aip_json_array_next(choices, &cursor, &choice)) {
-        read_choice(choice, !answer->has_choices, answer);
-        answer->has_choices = true;
+        read_choice(choice, first, answer);
+        first = false;
     }
-    answer->speaks = answer->brings || answer->finish_reason.data;
+    bool unread = answer->has_choices && !cursor;
+    answer->speaks = answer->brings || answer->finish_reason.data || unread;
 }
 
 /* Why the first choice has ended, without a look at what it says. */

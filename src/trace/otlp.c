@@ -112,7 +112,7 @@ static char *put_bytes(char *p, unsigned char tag, aip_span_t bytes)
     return put_span(put_varint(p, bytes.len), bytes);
 }
 
-/* A tag, and the length of a short text */
+/* A tag, a length, and so many bytes */
 static size_t bytes_size(size_t len)
 {
     return 1 + varint_size(len) + len;
@@ -372,13 +372,14 @@ static bool read_field(aip_span_t *from, field_t *field)
     }
 }
 
+/* NULL: it says nothing */
 static const char *printable(aip_span_t text, apr_pool_t *pool)
 {
     char *copy = apr_pstrmemdup(pool, text.data, text.len > MESSAGE_MAX ? MESSAGE_MAX : text.len);
-    for (char *p = copy; *p; p++) {
-        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p;
+    for (size_t i = 0; copy[i]; i++) {
+        copy[i] = copy[i] < 0x20 || copy[i] > 0x7e ? '?' : copy[i];
     }
-    return copy;
+    return *copy ? copy : NULL;
 }
 
 int aip_otlp_rejected(aip_span_t answer, int spans, const char **message, apr_pool_t *pool)
@@ -390,7 +391,7 @@ int aip_otlp_rejected(aip_span_t answer, int spans, const char **message, apr_po
         while (field.tag == RESPONSE_PARTIAL_SUCCESS && read_field(&field.bytes, &inner)) {
             if (inner.tag == PARTIAL_REJECTED_SPANS) {
                 n = (apr_int64_t)inner.number;
-            } else if (inner.tag == PARTIAL_ERROR_MESSAGE && inner.bytes.len) {
+            } else if (inner.tag == PARTIAL_ERROR_MESSAGE) {
                 *message = printable(inner.bytes, pool);
             }
         }

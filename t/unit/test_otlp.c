@@ -186,6 +186,8 @@ static const struct {
     {"more than were sent", AIP_NAME("\x0a\x02\x08\x63"), 10, NULL},
     {"less than none", AIP_NAME("\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), 0, NULL},
     {"a warning alone", AIP_NAME("\x0a\x0b\x12\x09old\nnames"), 0, "old?names"},
+    {"no words", AIP_NAME("\x0a\x06\x08\x02\x12\x02\x00x"), 2, NULL},
+    {"words of other bytes", AIP_NAME("\x0a\x06\x08\x02\x12\x02\xff("), 2, "?("},
     {"fields of another day around it", AIP_NAME("\x18\x05\x21" "12345678" "\x2d" "1234" "\x0a\x05\x1a\x01x\x08\x02"), 2, NULL},
     {"other types", AIP_NAME("\x0a\x05\x0a\x01x\x10\x07"), 0, NULL},
     {"longer than it is", AIP_NAME("\x0a\x09\x08\x03"), 0, NULL},

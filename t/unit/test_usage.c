@@ -46,6 +46,10 @@ static const answer_row_t answers[] = {
     {"content in parts", "{\"choices\":[{\"message\":{\"content\":[{\"type\":\"text\"}]}}]}", true,
      NULL, NULL, NULL, true, false, false},
     {"choices of no objects", "{\"choices\":[null,7]}", true, NULL, NULL, NULL, true, false, false},
+    {"content of other bytes", "{\"choices\":[{\"delta\":{\"content\":\"caf\xe9\"}}],\"usage\":{\"prompt_tokens\":3}}",
+     true, NULL, NULL, NULL, true, true, false},
+    {"a choice cannot be read", "{\"choices\":[{\"delta\":{\"content\":\"a\"}},oops]}", true, NULL, NULL, "\"a\"", true,
+     false, false},
     {"choices is no array", "{\"choices\":{\"a\":1}}", true, NULL, NULL, NULL, false, false, false},
     {"choices null", "{\"choices\":null,\"usage\":[],\"model\":7}", true, NULL, NULL, NULL, false,
      false, false},
@@ -286,6 +290,10 @@ static const speaks_row_t speaking[] = {
     {"sound", "{\"choices\":[{\"delta\":{\"audio\":{\"data\":\"x\"}}}]}", true, true},
     {"the end", "{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}", true, true},
     {"another dialect", "{\"n\":1}", false, false},
+    {"bytes that are no UTF-8", "{\"choices\":[{\"delta\":{\"content\":\"caf\xe9\"}}]}", true, true},
+    {"a bad escape", "{\"choices\":[{\"delta\":{\"content\":\"a\\xb\"}}]}", true, true},
+    {"a choice behind one that cannot be read", "{\"choices\":[oops,{\"delta\":{}}]}", true, true},
+    {"white space alone", "{\"choices\":[ \n ]}", false, true},
 };
 /* clang-format on */
 
