@@ -42,6 +42,7 @@ sub load {
 
 for my $case (['/faults/three', 'hello', 'by turn'], ['/faults/three/meaning', 'axis:0 0.9', 'by meaning']) {
     my ($path, $prompt, $what) = @$case;
+    mock_reset();
     is(post($path, chat($prompt))->{status}, 200, "$what: works");
     wait_until('its statistics line', sub { grep { $_->{path} eq $path } statistics() });
     mock_reset();
