@@ -373,8 +373,13 @@ Suite *model2vec_suite(void)
     tcase_add_test(tc, texts_without_tokens);
     tcase_add_test(tc, same_tokens);
     tcase_add_test(tc, ids_beyond_max);
-    tcase_add_test(tc, linear_time);
     tcase_add_test(tc, a_word_of_a_megabyte);
     suite_add_tcase(suite, tc);
+    TCase *timing = tcase_create("linear_time");
+    tcase_add_checked_fixture(timing, setup, teardown);
+    tcase_set_tags(timing, "timing"); /* a quarter of an hour under valgrind */
+    tcase_set_timeout(timing, 120);
+    tcase_add_test(timing, linear_time);
+    suite_add_tcase(suite, timing);
     return suite;
 }
