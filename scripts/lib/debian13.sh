@@ -12,7 +12,7 @@ src=$(cd "$(dirname "$0")/../.." && pwd)
 dir=${1:?folder}
 shift
 [ $# -gt 0 ] || set -- t/00_start.t t/10_config_values.t t/20_requests.t t/24_streaming.t t/31_failover.t t/34_restart.t t/35_http2.t \
-    t/41_routing.t t/44_route_cache.t t/72_status_page.t
+    t/41_routing.t t/72_status_page.t
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 root=$dir/root
