@@ -7,14 +7,9 @@
 #include "aip/json.h"
 #include "json_private.h"
 
-/* The members to locate in one object. */
 typedef struct wanted_t {
-    const aip_span_t *names;
-    size_t n;
-    uint64_t lengths; /* bit l % 64 is set when a name has length l: most other keys need no
-                         comparison */
-    aip_json_member_t *members;
-    size_t items_of; /* the member whose items are counted in `items`; >= n: none */
+    aip_json_wanted_t of;
+    size_t items_of; /* the member whose items are counted in `items`; >= of.n: none */
     aip_json_items_t *items;
 } wanted_t;
 
@@ -184,27 +179,6 @@ static const char *scan_array(scan_t *s, const char *p, int depth, aip_json_item
     }
 }
 
-/* The index of the wanted name that the key (with its quotes) spells, or w->n. */
-static size_t wanted_find(const wanted_t *w, aip_span_t key, bool escaped)
-{
-    const char *text = key.data + 1;
-    const size_t len = key.len - 2;
-    size_t i;
-
-    if (escaped) {
-        for (i = 0; i < w->n && !aip_json_equals(key, w->names[i]); i++)
-            ;
-        return i;
-    }
-    if (!(w->lengths >> (len & 63) & 1))
-        return w->n;
-    for (i = 0; i < w->n; i++) {
-        if (w->names[i].len == len && !memcmp(w->names[i].data, text, len))
-            break;
-    }
-    return i;
-}
-
 /* The value of the member names[i], whose key stands at `key`. */
 static const char *scan_wanted(scan_t *s, const char *value, int depth, const wanted_t *w, size_t i,
                                const char *key)
@@ -216,8 +190,8 @@ static const char *scan_wanted(scan_t *s, const char *value, int depth, const wa
     else
         p = scan_value(s, value, depth);
     if (p) {
-        w->members[i].key = key;
-        w->members[i].value = (aip_span_t){value, (size_t)(p - value)};
+        w->of.members[i].key = key;
+        w->of.members[i].value = (aip_span_t){value, (size_t)(p - value)};
     }
     return p;
 }
@@ -234,8 +208,8 @@ static const char *scan_member(scan_t *s, const char *p, int depth, const wanted
     if (!p)
         return NULL;
     if (w) {
-        i = wanted_find(w, (aip_span_t){key, (size_t)(p - key)}, s->escaped);
-        if (i < w->n && w->members[i].key) {
+        i = aip_json_wanted_find(&w->of, (aip_span_t){key, (size_t)(p - key)}, s->escaped);
+        if (i < w->of.n && w->of.members[i].key) {
             s->member = i;
             return fault(s, AIP_JSON_DUPLICATE, key);
         }
@@ -244,7 +218,7 @@ static const char *scan_member(scan_t *s, const char *p, int depth, const wanted
     if (p == s->end || *p != ':')
         return fault(s, AIP_JSON_SYNTAX, p);
     p = aip_json_skip_space(p + 1, s->end);
-    return w && i < w->n ? scan_wanted(s, p, depth, w, i, key) : scan_value(s, p, depth);
+    return w && i < w->of.n ? scan_wanted(s, p, depth, w, i, key) : scan_value(s, p, depth);
 }
 
 static const char *scan_object(scan_t *s, const char *p, int depth, const wanted_t *w)
@@ -288,14 +262,7 @@ static const char *scan_value(scan_t *s, const char *p, int depth)
 
 static wanted_t wanted_make(const aip_span_t *names, size_t n, aip_json_member_t *members)
 {
-    wanted_t w = {.names = names, .n = n, .members = members, .items_of = n};
-    size_t i;
-
-    for (i = 0; i < n; i++)
-        w.lengths |= UINT64_C(1) << (names[i].len & 63);
-    if (n)
-        memset(members, 0, n * sizeof(*members));
-    return w;
+    return (wanted_t){.of = aip_json_wanted(names, n, members), .items_of = n};
 }
 
 static aip_json_status_e report(const scan_t *s, const char *start, aip_json_error_t *err)
@@ -340,8 +307,8 @@ static aip_json_status_e find_members(scan_t *s, aip_span_t text, const wanted_t
     text = some(text);
     s->end = text.data + text.len;
     scan_text(s, text, w);
-    if (s->status && w->n)
-        memset(w->members, 0, w->n * sizeof(*w->members));
+    if (s->status && w->of.n)
+        memset(w->of.members, 0, w->of.n * sizeof(*w->of.members));
     return report(s, text.data, err);
 }
 

@@ -127,6 +127,46 @@ static inline const char *aip_json_skip_space(const char *p, const char *end)
     return p;
 }
 
+/** The members to locate in one object. */
+typedef struct aip_json_wanted_t {
+    const aip_span_t *names;
+    size_t n;
+    uint64_t lengths; /**< bit l % 64 is set when a name has length l: most other keys need no
+                         comparison */
+    aip_json_member_t *members;
+} aip_json_wanted_t;
+
+/** @param members  out: none is found yet */
+static inline aip_json_wanted_t aip_json_wanted(const aip_span_t *names, size_t n,
+                                                aip_json_member_t *members)
+{
+    aip_json_wanted_t w = {.names = names, .n = n, .members = members};
+
+    for (size_t i = 0; i < n; i++) {
+        w.lengths |= UINT64_C(1) << (names[i].len & 63);
+        members[i] = (aip_json_member_t){0};
+    }
+    return w;
+}
+
+/** The index of the wanted name that the key (with its quotes) spells, or w->n. */
+static inline size_t aip_json_wanted_find(const aip_json_wanted_t *w, aip_span_t key, bool escaped)
+{
+    const size_t len = key.len - 2;
+    size_t i = 0;
+
+    if (escaped) {
+        while (i < w->n && !aip_json_equals(key, w->names[i]))
+            i++;
+        return i;
+    }
+    if (!(w->lengths >> (len & 63) & 1))
+        return w->n;
+    while (i < w->n && (w->names[i].len != len || memcmp(w->names[i].data, key.data + 1, len) != 0))
+        i++;
+    return i;
+}
+
 /** What a pass saw in an array. */
 typedef struct aip_json_items_t {
     size_t count;

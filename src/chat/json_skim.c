@@ -5,26 +5,6 @@
 #include "aip/json.h"
 #include "json_private.h"
 
-/* The members to find. */
-typedef struct wanted_t {
-    const aip_span_t *names;
-    size_t n;
-    uint64_t lengths; /* bit l % 64: a name has length l */
-    aip_json_member_t *members;
-    aip_json_status_e status; /* why there is none */
-} wanted_t;
-
-static wanted_t wanted_make(const aip_span_t *names, size_t n, aip_json_member_t *members)
-{
-    wanted_t w = {.names = names, .n = n, .members = members, .status = AIP_JSON_SYNTAX};
-
-    for (size_t i = 0; i < n; i++) {
-        w.lengths |= UINT64_C(1) << (names[i].len & 63);
-        members[i] = (aip_json_member_t){0};
-    }
-    return w;
-}
-
 /* The next quote or backslash, or `end`. */
 static const char *next_quote(const char *p, const char *end)
 {
@@ -113,26 +93,9 @@ static const char *pass_value(const char *p, const char *end, bool wanted)
     return p;
 }
 
-/* The index of the name that the key, with its quotes, spells, or n. */
-static size_t find_name(const wanted_t *w, aip_span_t key, bool escaped)
-{
-    const size_t len = key.len - 2;
-    size_t i = 0;
-
-    if (escaped) {
-        while (i < w->n && !aip_json_equals(key, w->names[i]))
-            i++;
-        return i;
-    }
-    if (!(w->lengths >> (len & 63) & 1))
-        return w->n;
-    while (i < w->n && (w->names[i].len != len || memcmp(w->names[i].data, key.data + 1, len) != 0))
-        i++;
-    return i;
-}
-
-/* One member, its key at p. @return behind it, or NULL */
-static const char *pass_member(wanted_t *w, const char *p, const char *end)
+/* One member, its key at p. @return behind it, or NULL; status: set where it is a duplicate */
+static const char *pass_member(const aip_json_wanted_t *w, const char *p, const char *end,
+                               aip_json_status_e *status)
 {
     const char *key = p, *value;
     bool escaped = false;
@@ -141,7 +104,7 @@ static const char *pass_member(wanted_t *w, const char *p, const char *end)
     p = p < end && *p == '"' ? pass_string(p, end, &escaped) : NULL;
     if (!p || (escaped && !aip_json_value_end(key, p)))
         return NULL;
-    i = find_name(w, (aip_span_t){key, (size_t)(p - key)}, escaped);
+    i = aip_json_wanted_find(w, (aip_span_t){key, (size_t)(p - key)}, escaped);
     p = aip_json_skip_space(p, end);
     if (p == end || *p != ':')
         return NULL;
@@ -149,7 +112,7 @@ static const char *pass_member(wanted_t *w, const char *p, const char *end)
     p = pass_value(value, end, i < w->n);
     if (p && i < w->n) {
         if (w->members[i].key) {
-            w->status = AIP_JSON_DUPLICATE;
+            *status = AIP_JSON_DUPLICATE;
             return NULL;
         }
         w->members[i] = (aip_json_member_t){key, {value, (size_t)(p - value)}};
@@ -158,12 +121,13 @@ static const char *pass_member(wanted_t *w, const char *p, const char *end)
 }
 
 /* p at the opening brace. @return behind the closing one, or NULL */
-static const char *pass_object(wanted_t *w, const char *p, const char *end)
+static const char *pass_object(const aip_json_wanted_t *w, const char *p, const char *end,
+                               aip_json_status_e *status)
 {
     p = aip_json_skip_space(p + 1, end);
     if (p < end && *p == '}')
         return p + 1;
-    while ((p = pass_member(w, p, end)) != NULL) {
+    while ((p = pass_member(w, p, end, status)) != NULL) {
         p = aip_json_skip_space(p, end);
         if (p == end)
             return NULL;
@@ -179,26 +143,28 @@ static const char *pass_object(wanted_t *w, const char *p, const char *end)
 aip_json_status_e aip_json_object_skim(aip_span_t text, const aip_span_t *names, size_t n,
                                        aip_json_member_t *members)
 {
-    wanted_t w = wanted_make(names, n, members);
+    aip_json_wanted_t w = aip_json_wanted(names, n, members);
+    aip_json_status_e status = AIP_JSON_SYNTAX;
     const char *p = text.data, *end = text.data + text.len;
 
     p = p ? aip_json_skip_space(p, end) : end;
     if (p == end || *p != '{')
         return AIP_JSON_NOT_OBJECT;
-    p = pass_object(&w, p, end);
+    p = pass_object(&w, p, end, &status);
     if (p && aip_json_skip_space(p, end) == end)
         return AIP_JSON_OK;
     memset(members, 0, n * sizeof(*members));
-    return w.status;
+    return status;
 }
 
 bool aip_json_first_skim(aip_span_t array, const aip_span_t *names, size_t n,
                          aip_json_member_t *members)
 {
-    wanted_t w = wanted_make(names, n, members);
+    aip_json_wanted_t w = aip_json_wanted(names, n, members);
+    aip_json_status_e status;
     const char *end = array.data + array.len, *p = end;
 
     if (aip_json_type(array) == '[')
         p = aip_json_skip_space(array.data + 1, end);
-    return p < end && *p == '{' && pass_object(&w, p, end);
+    return p < end && *p == '{' && pass_object(&w, p, end, &status);
 }

@@ -306,15 +306,14 @@ aip_span_t aip_otlp_head(const aip_otlp_origin_t *origin, size_t len, apr_pool_t
 {
     size_t scope_spans = origin->scope.len + len,
            resource_spans = origin->resource.len + bytes_size(scope_spans);
-    aip_otlp_t head = {.pool = pool};
-    char *p = room(&head, 2 * 11 + origin->resource.len + origin->scope.len);
+    char *head = apr_palloc(pool, 2 * 11 + origin->resource.len + origin->scope.len), *p = head;
     *p++ = REQUEST_RESOURCE_SPANS;
     p = put_varint(p, resource_spans);
     p = put_span(p, origin->resource);
     *p++ = RESOURCE_SPANS_SCOPE_SPANS;
     p = put_varint(p, scope_spans);
     p = put_span(p, origin->scope);
-    return (aip_span_t){head.data, (size_t)(p - head.data)};
+    return (aip_span_t){head, (size_t)(p - head)};
 }
 
 /* ---- answers ---- */

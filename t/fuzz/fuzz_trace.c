@@ -168,9 +168,10 @@ static void check_spans(const aip_trace_context_t *trace, char **texts, int n)
     const json_t *span = json_array_get(spans, 0),
                  *attributes = json_object_get(span, "attributes");
     const char *name = json_string_value(json_object_get(span, "name"));
+
+    require(name && strncmp(name, *texts[0] ? "op " : "op", 3) == 0);
     json_t *object = json_string(*texts[0] ? name + 3 : "");
 
-    require(strncmp(name, *texts[0] ? "op " : "op", 3) == 0);
     check_text(object, texts[0]);
     json_decref(object);
     for (int i = 0; i < n; i++) {
