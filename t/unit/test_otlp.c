@@ -172,6 +172,27 @@ START_TEST(hostile)
 }
 END_TEST
 
+/* Longer than two bytes of a length can say. */
+START_TEST(long_span)
+{
+    char text[AIP_OTLP_VALUE_MAX + 1];
+    memset(text, 't', AIP_OTLP_VALUE_MAX);
+    text[AIP_OTLP_VALUE_MAX] = '\0';
+    aip_otlp_t otlp = {.pool = pool};
+    aip_otlp_begin(&otlp, &trace, trace.span_id, "", AIP_SPAN_CLIENT, (aip_span_name_t){"n", NULL},
+                   1, 2);
+    for (int i = 0; i < 100; i++) {
+        aip_otlp_text(&otlp, "key", text);
+    }
+    aip_otlp_end(&otlp, true);
+    ck_assert_uint_gt(otlp.len, 1 << 14);
+    json_t *root = parsed(&otlp);
+    ck_assert_uint_eq(json_array_size(json_object_get(span(root, 0), "attributes")), 100);
+    ck_assert_int_eq(integer(json_object_get(span(root, 0), "status"), "code"), 2);
+    json_decref(root);
+}
+END_TEST
+
 /* clang-format off */
 static const struct {
     const char *name;
@@ -214,6 +235,7 @@ Suite *otlp_suite(void)
     tcase_add_test(tcase, spans);
     tcase_add_test(tcase, attributes);
     tcase_add_test(tcase, hostile);
+    tcase_add_test(tcase, long_span);
     tcase_add_loop_test(tcase, partial, 0, ROWS(answers));
     suite_add_tcase(suite, tcase);
     return suite;
