@@ -230,9 +230,23 @@ aip_router_t *aip_router_running(const aip_dir_conf_t *conf)
     return entry ? entry->public.router : NULL;
 }
 
+/* Before anything of the child is destroyed: warm_up() uses mod_proxy's connections, whose end is a
+ * pre-cleanup of the same pool, registered earlier. */
+static apr_status_t stop_routers(void *data)
+{
+    (void)data;
+    for (entry_t *entry = routers.first; entry; entry = entry->next) {
+        if (entry->public.router) {
+            aip_router_stop(entry->public.router);
+        }
+    }
+    return APR_SUCCESS;
+}
+
 void aip_routers_init(apr_pool_t *pchild, server_rec *s)
 {
     memset(&routers, 0, sizeof routers);
+    apr_pool_pre_cleanup_register(pchild, NULL, stop_routers);
     if (aip_pool_create_locked(&routers.pool, pchild) != APR_SUCCESS ||
         apr_thread_mutex_create(&routers.mutex, APR_THREAD_MUTEX_DEFAULT, routers.pool) !=
             APR_SUCCESS) {

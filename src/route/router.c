@@ -158,16 +158,24 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
     return NULL;
 }
 
-/* Runs before the children of the pool are destroyed, so that the thread never sees a dead pool. */
-static apr_status_t stop(void *data)
+void aip_router_stop(aip_router_t *router)
 {
-    aip_router_t *router = data;
     apr_status_t rv;
     apr_thread_mutex_lock(router->mutex);
     apr_atomic_set32(&router->stop, 1);
     apr_thread_cond_broadcast(router->changed);
     apr_thread_mutex_unlock(router->mutex);
-    return apr_thread_join(&rv, router->thread);
+    if (router->thread) {
+        apr_thread_join(&rv, router->thread);
+        router->thread = NULL;
+    }
+}
+
+/* Runs before the children of the pool are destroyed, so that the thread never sees a dead pool. */
+static apr_status_t stop(void *data)
+{
+    aip_router_stop(data);
+    return APR_SUCCESS;
 }
 
 /* The process's signals are for its own threads: prefork ends a child from inside its handler,
