@@ -4,39 +4,69 @@
 # Children that end while their router's thread still makes references or opens the embedder's connection ahead.
 use strict;
 use warnings FATAL => 'all';
-use Time::HiRes qw(sleep);
+use IO::Socket::INET;
+use Time::HiRes qw(sleep time);
 use lib 't/lib';
 use AIPTest;
 
 my $children = mpm() eq 'prefork' ? "StartServers 4\n" : "StartServers 4\nServerLimit 16\nThreadsPerChild 4\nMaxRequestWorkers 64\nMinSpareThreads 1\nMaxSpareThreads 64\n";
-my $targets = join '', map { my ($name, $description) = @$_; <<"CONF" } ['zero', 'axis:0 1'], ['one', 'axis:1 1'], ['rest', 'CATCHALL'];
-<AITarget $name>
-AIRouteType llm/v1/chat
-AIModelProvider openai
-AIModelName $name
-AIModelOptionsUpstreamUrl ${\url('MOCK_1', '/v1/chat/completions')}
-AIDescription "$description"
-</AITarget>
-CONF
-my $h = start_httpd(<<"CONF");
+
+# Eight gateways, and routers, of one embedder.
+sub server {
+    my ($embedder) = @_;
+    my $target = sub {
+        my ($name, $description) = @_;
+        return "<AITarget $name>\nAIRouteType llm/v1/chat\nAIModelProvider openai\nAIModelName $name\nAIModelOptionsUpstreamUrl "
+            . url('MOCK_1', '/v1/chat/completions') . "\nAIDescription \"$description\"\n</AITarget>\n";
+    };
+    my @gateways = map { "<Location /g$_>\nAIProxy On\nAIBalancerAlgorithm semantic\n" . $target->('zero', 'axis:0 1') . $target->('one', "axis:$_ 1")
+            . $target->('rest', 'CATCHALL') . "</Location>\n" } 1 .. 8;
+    return start_httpd(<<"CONF");
 Listen 127.0.0.1:\${SPARE_1_PORT}
 $children
 AIEmbeddingsModelProvider openai
 AIEmbeddingsModelName text-embedding-3-small
-AIEmbeddingsModelOptionsUpstreamUrl ${\url('MOCK_EMBED', '/v1/embeddings')}
+AIEmbeddingsModelOptionsUpstreamUrl http://127.0.0.1:$embedder/v1/embeddings
+AIEmbeddingsTimeout 30000
 AIVectordbDimensions 64
 AIVectordbThreshold 0.5
-AIStateDir state
-@{[map { "<Location /g$_>\nAIProxy On\nAIBalancerAlgorithm semantic\n$targets</Location>\n" } 1 .. 8]}
+AIStateDir "$AIPTest::Setup::t/state/routers-end"
+@gateways
 CONF
+}
 sub answered { is(client(port => port('SPARE_1'))->post('/g1', chat('axis:1 0.9'))->json->{model}, 'one', $_[0]) }
+sub is_quick {
+    my ($server, $what) = @_;
+    my $begin = time;
+    $server->stop;
+    cmp_ok(time - $begin, '<', 6, "$what: a stop is quick"); # httpd kills after 9 s
+    is_deeply([$server->deaths], [], "$what: no child died");
+}
+
+# ---- restarts, one after the other ----
+my $front = start_httpd("Listen 127.0.0.1:\${SPARE_2_PORT}\nProxyPass / http://127.0.0.1:" . port('MOCK_EMBED') . "/\n");
+my $h = server(port('SPARE_2'));
 answered('at the start');
 for my $n (1 .. 25) {
     $h->graceful;
     sleep $n / 1000; # from the first steps of the threads to their last ones
 }
 answered('after 25 restarts');
-$h->stop;
-is_deeply([$h->deaths], [], 'no child died');
+is_quick($h, 'restarts');
 is_deeply([$h->unexpected], [], 'nothing unexpected in the log');
+
+# ---- an embedder that takes no connection: its references are known, its connection is to be opened ahead ----
+$front->stop;
+my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => port('SPARE_2'), Listen => 1, ReuseAddr => 1) or die "socket: $!\n";
+my @full = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => port('SPARE_2'), Blocking => 0) } 1 .. 8;
+$h = server(port('SPARE_2'));
+wait_until('references', sub { $h->log =~ /AIP0102: [^\n]*\(0 embeddings calls\)/ });
+is_quick($h, 'no connection');
+
+# ---- one that takes them and says nothing: the references are being made ----
+$silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => port('SPARE_3'), Listen => 64) or die "socket: $!\n";
+unlink glob "$AIPTest::Setup::t/state/routers-end/*";
+$h = server(port('SPARE_3'));
+sleep 0.5;
+is_quick($h, 'no answer');
 finish();

@@ -158,13 +158,18 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
     return NULL;
 }
 
-void aip_router_stop(aip_router_t *router)
+void aip_router_end(aip_router_t *router)
 {
-    apr_status_t rv;
     apr_thread_mutex_lock(router->mutex);
     apr_atomic_set32(&router->stop, 1);
     apr_thread_cond_broadcast(router->changed);
     apr_thread_mutex_unlock(router->mutex);
+}
+
+void aip_router_join(aip_router_t *router)
+{
+    apr_status_t rv;
+    aip_router_end(router);
     if (router->thread) {
         apr_thread_join(&rv, router->thread);
         router->thread = NULL;
@@ -174,7 +179,7 @@ void aip_router_stop(aip_router_t *router)
 /* Runs before the children of the pool are destroyed, so that the thread never sees a dead pool. */
 static apr_status_t stop(void *data)
 {
-    aip_router_stop(data);
+    aip_router_join(data);
     return APR_SUCCESS;
 }
 

@@ -10,6 +10,8 @@
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
+#define LIMIT apr_time_from_sec(1) /* the end of a child waits for it */
+
 /* mod_proxy and mod_ssl want a request, where there is none: as little of one as they look at, as
  * mod_proxy_hcheck does it. */
 static request_rec *nobodys_request(server_rec *s, apr_pool_t *pool)
@@ -59,7 +61,8 @@ void aip_endpoint_warm(const aip_endpoint_t *endpoint, server_rec *s, apr_pool_t
         return;
     }
     request_rec *r = nobodys_request(s, pool);
-    aip_backend_t *backend = r ? aip_backend_open(r, endpoint, 0, &outcome) : NULL;
+    apr_time_t deadline = apr_time_now() + LIMIT;
+    aip_backend_t *backend = r ? aip_backend_open(r, endpoint, deadline, &outcome) : NULL;
     if (backend) {
         aip_backend_close(backend, aip_backend_ready(backend));
     }
