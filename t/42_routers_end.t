@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: Apache-2.0
 # mpm: all
-# Children that end while their router's thread still makes references or opens the embedder's connection ahead.
+# Children that end while their threads still make references, open the embedder's connection ahead or wait for a store.
 use strict;
 use warnings FATAL => 'all';
 use IO::Socket::INET;
@@ -11,9 +11,9 @@ use AIPTest;
 
 my $children = mpm() eq 'prefork' ? "StartServers 4\n" : "StartServers 4\nServerLimit 16\nThreadsPerChild 4\nMaxRequestWorkers 64\nMinSpareThreads 1\nMaxSpareThreads 64\n";
 
-# Eight gateways, and routers, of one embedder.
+# Eight gateways, and routers, of one embedder; MORE are further lines.
 sub server {
-    my ($embedder) = @_;
+    my ($embedder, $more) = @_;
     my $target = sub {
         my ($name, $description) = @_;
         return "<AITarget $name>\nAIRouteType llm/v1/chat\nAIModelProvider openai\nAIModelName $name\nAIModelOptionsUpstreamUrl "
@@ -31,6 +31,7 @@ AIEmbeddingsTimeout 30000
 AIVectordbDimensions 64
 AIVectordbThreshold 0.5
 AIStateDir "$AIPTest::Setup::t/state/routers-end"
+${\($more // '')}
 @gateways
 CONF
 }
@@ -39,7 +40,7 @@ sub is_quick {
     my ($server, $what) = @_;
     my $begin = time;
     $server->stop;
-    cmp_ok(time - $begin, '<', 6, "$what: a stop is quick"); # httpd kills after 9 s
+    cmp_ok(time - $begin, '<', 8, "$what: a stop is quick"); # httpd kills after 9 s
     is_deeply([$server->deaths], [], "$what: no child died");
 }
 
@@ -69,4 +70,18 @@ unlink glob "$AIPTest::Setup::t/state/routers-end/*";
 $h = server(port('SPARE_3'));
 sleep 0.5;
 is_quick($h, 'no answer');
+
+# ---- stores that say nothing ----
+my $port = port('SPARE_3');
+my $shared = "<Location /shared>\nAIProxy On\nAIBalancerAlgorithm lowest-usage\nAIBalancerShared redis\n<AITarget only>\nAIRouteType llm/v1/chat\n"
+    . "AIModelProvider openai\nAIModelName m\nAIModelOptionsUpstreamUrl " . url('MOCK_1', '/v1/chat/completions') . "\n</AITarget>\n</Location>\n";
+my %stores = (
+    redis    => "AIVectordbRedisReadTimeout 30000\nAIVectordbRedisPort $port\n$shared",
+    pgvector => "AIVectordbPgvectorHost 127.0.0.1\nAIVectordbPgvectorPort $port\nAIVectordbPgvectorUser u\nAIVectordbPgvectorDatabase d\nAIVectordbPgvectorTimeout 30000\n",
+);
+for my $store (sort keys %stores) {
+    $h = server(port('MOCK_EMBED'), "AIVectordbDistanceMetric cosine\nAIVectordbStrategy $store\n$stores{$store}");
+    answered("$store that says nothing");
+    is_quick($h, $store);
+}
 finish();

@@ -55,12 +55,13 @@ apr_status_t aip_pool_create_locked(apr_pool_t **pool, apr_pool_t *parent);
 apr_status_t aip_router_create(aip_router_t **router, const aip_router_conf_t *conf,
                                apr_pool_t *pool);
 
-/** Tells the background thread to end: for an owner of several routers, who joins them later. */
+/** Tells the background thread to end, and does not wait. */
 void aip_router_end(aip_router_t *router);
 
-/** Ends the background thread and waits for it; once more does nothing. For an owner of more than
- * the pool: of what conf->start() uses. */
-void aip_router_join(aip_router_t *router);
+/** Waits for the thread's end, for conf->start() as long as it takes, for a store that does not
+ * answer until `until`. A thread that hangs there is left to the end of the process: for a router
+ * whose pool lives as long. */
+void aip_router_leave(aip_router_t *router, apr_time_t until);
 
 /** Whether the references are there; waits for them up to `timeout` microseconds. Thread-safe. */
 bool aip_router_ready(aip_router_t *router, apr_interval_time_t timeout);

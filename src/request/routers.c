@@ -3,6 +3,8 @@
  * combination of sections makes is started by its first request. */
 #include "routers.h"
 
+#include "../shared/background.h"
+
 #include <apr_escape.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
@@ -230,23 +232,23 @@ aip_router_t *aip_router_running(const aip_dir_conf_t *conf)
     return entry ? entry->public.router : NULL;
 }
 
-static void each_router(void (*act)(aip_router_t *router))
-{
-    for (const entry_t *entry = routers.first; entry; entry = entry->next) {
-        if (entry->public.router) {
-            act(entry->public.router);
-        }
-    }
-}
-
 /* Before anything of the child is destroyed: warm_up() uses mod_proxy's connections, whose end is a
- * pre-cleanup of the same pool, registered earlier. All are told first: their waits pass at the
- * same time. */
+ * pre-cleanup of the same pool, registered earlier. All are told first, so that their waits pass at
+ * the same time. */
 static apr_status_t end_routers(void *data)
 {
+    apr_time_t until = apr_time_now() + AIP_BACKGROUND_GRACE;
     (void)data;
-    each_router(aip_router_end);
-    each_router(aip_router_join);
+    for (const entry_t *entry = routers.first; entry; entry = entry->next) {
+        if (entry->public.router) {
+            aip_router_end(entry->public.router);
+        }
+    }
+    for (const entry_t *entry = routers.first; entry; entry = entry->next) {
+        if (entry->public.router) {
+            aip_router_leave(entry->public.router, until);
+        }
+    }
     return APR_SUCCESS;
 }
 
@@ -254,7 +256,7 @@ void aip_routers_init(apr_pool_t *pchild, server_rec *s)
 {
     memset(&routers, 0, sizeof routers);
     apr_pool_pre_cleanup_register(pchild, NULL, end_routers);
-    if (aip_pool_create_locked(&routers.pool, pchild) != APR_SUCCESS ||
+    if (aip_pool_create_locked(&routers.pool, NULL) != APR_SUCCESS ||
         apr_thread_mutex_create(&routers.mutex, APR_THREAD_MUTEX_DEFAULT, routers.pool) !=
             APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s, "AIP0042: no mutex for the routers");

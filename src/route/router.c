@@ -18,6 +18,7 @@
 #define RETRY_LAST apr_time_from_sec(30)
 #define HEAL_EVERY apr_time_from_sec(1)
 #define READY_POLL apr_time_from_msec(5)
+#define END_POLL apr_time_from_msec(2)
 
 typedef enum store_state_e { STORE_UNKNOWN, STORE_UP, STORE_DOWN } store_state_e;
 
@@ -27,6 +28,7 @@ struct aip_router_t {
     const char *digest;
     aip_references_t *refs; /* published once, under the mutex, before `ready` */
     _Atomic(bool) ready;
+    _Atomic(bool) starting, ended; /* the thread: in conf.start(), and gone */
     volatile apr_uint32_t stop, store_state;
     aip_vectordb_t *mirror, *store;
     apr_thread_t *thread;
@@ -149,11 +151,14 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
     aip_router_t *router = data;
     load(router);
     if (router->conf.start && !apr_atomic_read32(&router->stop)) {
+        atomic_store(&router->starting, true);
         router->conf.start(router->conf.start_baton);
+        atomic_store(&router->starting, false);
     }
     if (router->store && atomic_load(&router->ready)) {
         keep_store(router);
     }
+    atomic_store(&router->ended, true);
     apr_thread_exit(thread, APR_SUCCESS);
     return NULL;
 }
@@ -166,21 +171,24 @@ void aip_router_end(aip_router_t *router)
     apr_thread_mutex_unlock(router->mutex);
 }
 
-void aip_router_join(aip_router_t *router)
-{
-    apr_status_t rv;
-    aip_router_end(router);
-    if (router->thread) {
-        apr_thread_join(&rv, router->thread);
-        router->thread = NULL;
-    }
-}
-
 /* Runs before the children of the pool are destroyed, so that the thread never sees a dead pool. */
 static apr_status_t stop(void *data)
 {
-    aip_router_join(data);
-    return APR_SUCCESS;
+    aip_router_t *router = data;
+    apr_status_t rv;
+    aip_router_end(router);
+    return apr_thread_join(&rv, router->thread);
+}
+
+void aip_router_leave(aip_router_t *router, apr_time_t until)
+{
+    while (!atomic_load(&router->ended) &&
+           (atomic_load(&router->starting) || apr_time_now() < until)) {
+        apr_sleep(END_POLL);
+    }
+    if (!atomic_load(&router->ended)) {
+        apr_pool_cleanup_kill(router->pool, router, stop);
+    }
 }
 
 /* The process's signals are for its own threads: prefork ends a child from inside its handler,

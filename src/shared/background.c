@@ -9,9 +9,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define LOOK apr_time_from_msec(2)
+
 struct aip_background_t {
     int event;
-    volatile apr_uint32_t stop;
+    volatile apr_uint32_t stop, ended;
     apr_thread_t *thread;
     void (*run)(aip_background_t *background, void *baton);
     void *baton;
@@ -22,23 +24,43 @@ static void *APR_THREAD_FUNC enter(apr_thread_t *thread, void *data)
     aip_background_t *background = data;
     (void)thread;
     background->run(background, background->baton);
+    __atomic_store_n(&background->ended, 1, __ATOMIC_RELEASE);
     return NULL;
+}
+
+static void tell(aip_background_t *background)
+{
+    __atomic_store_n(&background->stop, 1, __ATOMIC_RELEASE);
+    aip_background_wake(background);
 }
 
 static apr_status_t end(void *data)
 {
     aip_background_t *background = data;
     apr_status_t rv;
-    __atomic_store_n(&background->stop, 1, __ATOMIC_RELEASE);
-    aip_background_wake(background);
+    tell(background);
     apr_thread_join(&rv, background->thread);
     close(background->event);
     return APR_SUCCESS;
 }
 
-apr_status_t aip_background_start(aip_background_t **background_,
-                                  void (*run)(aip_background_t *background, void *baton),
-                                  void *baton, apr_pool_t *pool)
+static apr_status_t end_or_leave(void *data)
+{
+    aip_background_t *background = data;
+    apr_time_t until = apr_time_now() + AIP_BACKGROUND_GRACE;
+    tell(background);
+    while (!__atomic_load_n(&background->ended, __ATOMIC_ACQUIRE)) {
+        if (apr_time_now() >= until) {
+            return APR_SUCCESS;
+        }
+        apr_sleep(LOOK);
+    }
+    return end(background);
+}
+
+static apr_status_t start(aip_background_t **background_,
+                          void (*run)(aip_background_t *background, void *baton), void *baton,
+                          apr_pool_t *pool)
 {
     aip_background_t *background = apr_pcalloc(pool, sizeof *background);
     sigset_t all, before;
@@ -55,10 +77,30 @@ apr_status_t aip_background_start(aip_background_t **background_,
     if (rv != APR_SUCCESS) {
         close(background->event);
         *background_ = NULL;
-        return rv;
     }
-    apr_pool_pre_cleanup_register(pool, background, end);
-    return APR_SUCCESS;
+    return rv;
+}
+
+apr_status_t aip_background_start(aip_background_t **background,
+                                  void (*run)(aip_background_t *background, void *baton),
+                                  void *baton, apr_pool_t *pool)
+{
+    apr_status_t rv = start(background, run, baton, pool);
+    if (rv == APR_SUCCESS) {
+        apr_pool_pre_cleanup_register(pool, *background, end);
+    }
+    return rv;
+}
+
+apr_status_t aip_background_start_loose(aip_background_t **background,
+                                        void (*run)(aip_background_t *background, void *baton),
+                                        void *baton, apr_pool_t *pool, apr_pool_t *pchild)
+{
+    apr_status_t rv = start(background, run, baton, pool);
+    if (rv == APR_SUCCESS) {
+        apr_pool_pre_cleanup_register(pchild, *background, end_or_leave);
+    }
+    return rv;
 }
 
 bool aip_background_wait(aip_background_t *background, apr_interval_time_t limit)

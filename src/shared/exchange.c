@@ -140,7 +140,7 @@ void aip_exchange_init(apr_pool_t *pchild, server_rec *s)
 {
     aip_background_t *background;
     memset(&exchange, 0, sizeof exchange);
-    apr_status_t rv = aip_pool_create_locked(&exchange.pool, pchild);
+    apr_status_t rv = aip_pool_create_locked(&exchange.pool, NULL);
     for (int i = 0; rv == APR_SUCCESS && i < aip_registry->gateways->nelts; i++) {
         const aip_gateway_t *gateway = &APR_ARRAY_IDX(aip_registry->gateways, i, aip_gateway_t);
         if (gateway->conf->f.balancer_shared == AIP_SHARED_REDIS) {
@@ -154,7 +154,7 @@ void aip_exchange_init(apr_pool_t *pchild, server_rec *s)
                              group->targets->nelts, exchange.pool);
     }
     if (rv == APR_SUCCESS && exchange.first) {
-        rv = aip_background_start(&background, run, NULL, exchange.pool);
+        rv = aip_background_start_loose(&background, run, NULL, exchange.pool, pchild);
     }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
