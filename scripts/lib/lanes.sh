@@ -28,7 +28,7 @@ esac
 # What of the server tests each lane runs: all that a request can pass, and what starts, restarts and ends threads and
 # processes. The tools cost much more time than the tests.
 requests='t/20_requests.t t/23_answers.t t/24_streaming.t t/31_failover.t t/41_routing.t'
-state='t/25_statistics.t t/27_log.t t/34_restart.t t/42_routers_end.t t/70_metrics.t t/71_traces.t t/72_status_page.t'
+state='t/25_statistics.t t/27_log.t t/34_restart.t t/34_stop.t t/70_metrics.t t/71_traces.t t/72_status_page.t'
 edges='t/22_credentials.t t/26_usage.t t/30_faults.t t/35_http2.t t/42_embeddings.t t/43_redis.t
     t/46_sessions.t t/47_explain.t t/60_access.t t/62_vault.t t/63_redaction.t t/64_hostile.t t/64_hostile_upstream.t'
 case $lane in

@@ -21,6 +21,7 @@ APLOG_USE_MODULE(ai_proxy_adv);
 /* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted,
  * looked for this often. */
 #define SECONDARY_SLICE apr_time_from_msec(40)
+#define CLIENT_SLICE apr_time_from_sec(1)
 /* Records without data, such as session tickets, that are read in one go. Servers send two by
  * default; what goes on and on must not keep the deadlines from being looked at. */
 #define EMPTY_RECORDS 256
@@ -199,9 +200,11 @@ static apr_time_t now(void *ctx)
     return apr_time_now();
 }
 
+/* A child that is stopped closes its clients' sockets, which a poll() that is under way does not
+ * see; the next one does. */
 static bool client_gone(const aip_backend_t *b, short events)
 {
-    if (events & (POLLRDHUP | POLLHUP | POLLERR)) {
+    if (events & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) {
         b->r->connection->aborted = 1;
     }
     return b->r->connection->aborted;
@@ -216,10 +219,9 @@ static apr_status_t wait_both(void *ctx, aip_wait_e what, apr_interval_time_t ti
     struct pollfd fds[2] = {{.fd = b->fd, .events = events},
                             {.fd = b->client_fd, .events = POLLRDHUP}};
     for (;;) {
-        bool slice = b->r->connection->master && timeout > SECONDARY_SLICE;
-        apr_interval_time_t step = slice ? SECONDARY_SLICE : timeout;
-        int n = poll(fds, b->client_fd >= 0 ? 2 : 1,
-                     (int)((step + 999) / 1000 > INT_MAX ? INT_MAX : (step + 999) / 1000));
+        apr_interval_time_t slice = b->r->connection->master ? SECONDARY_SLICE : CLIENT_SLICE;
+        apr_interval_time_t step = timeout < slice ? timeout : slice;
+        int n = poll(fds, b->client_fd >= 0 ? 2 : 1, (int)((step + 999) / 1000));
         if (n < 0 && errno != EINTR) {
             return APR_FROM_OS_ERROR(errno);
         }

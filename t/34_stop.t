@@ -1,10 +1,12 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: Apache-2.0
 # mpm: all
-# Children that end while their threads still make references, open the embedder's connection ahead or wait for a store.
+# Children that end while their threads still make references, open the embedder's connection ahead, or wait for a store,
+# an embedder or a target.
 use strict;
 use warnings FATAL => 'all';
 use IO::Socket::INET;
+use POSIX ();
 use Time::HiRes qw(sleep time);
 use lib 't/lib';
 use AIPTest;
@@ -17,7 +19,7 @@ sub server {
     my $target = sub {
         my ($name, $description) = @_;
         return "<AITarget $name>\nAIRouteType llm/v1/chat\nAIModelProvider openai\nAIModelName $name\nAIModelOptionsUpstreamUrl "
-            . url('MOCK_1', '/v1/chat/completions') . "\nAIDescription \"$description\"\n</AITarget>\n";
+            . url('MOCK_1', '/v1/chat/completions') . "\nAIDescription \"$description\"\nAILoggingLogStatistics On\n</AITarget>\n";
     };
     my @gateways = map { "<Location /g$_>\nAIProxy On\nAIBalancerAlgorithm semantic\n" . $target->('zero', 'axis:0 1') . $target->('one', "axis:$_ 1")
             . $target->('rest', 'CATCHALL') . "</Location>\n" } 1 .. 8;
@@ -73,10 +75,13 @@ is_quick($h, 'no answer');
 
 # ---- stores that say nothing ----
 my $port = port('SPARE_3');
-my $shared = "<Location /shared>\nAIProxy On\nAIBalancerAlgorithm lowest-usage\nAIBalancerShared redis\n<AITarget only>\nAIRouteType llm/v1/chat\n"
-    . "AIModelProvider openai\nAIModelName m\nAIModelOptionsUpstreamUrl " . url('MOCK_1', '/v1/chat/completions') . "\n</AITarget>\n</Location>\n";
+sub only {
+    my ($path, $slot, @lines) = @_;
+    return join "\n", "<Location $path>", 'AIProxy On', @lines, '<AITarget only>', 'AIRouteType llm/v1/chat', 'AIModelProvider openai', 'AIModelName m',
+        'AIModelOptionsUpstreamUrl ' . url($slot, '/v1/chat/completions'), 'AILoggingLogStatistics On', '</AITarget>', '</Location>', '';
+}
 my %stores = (
-    redis    => "AIVectordbRedisReadTimeout 30000\nAIVectordbRedisPort $port\n$shared",
+    redis    => "AIVectordbRedisReadTimeout 30000\nAIVectordbRedisPort $port\n" . only('/shared', 'MOCK_1', 'AIBalancerAlgorithm lowest-usage', 'AIBalancerShared redis'),
     pgvector => "AIVectordbPgvectorHost 127.0.0.1\nAIVectordbPgvectorPort $port\nAIVectordbPgvectorUser u\nAIVectordbPgvectorDatabase d\nAIVectordbPgvectorTimeout 30000\n",
 );
 for my $store (sort keys %stores) {
@@ -84,4 +89,27 @@ for my $store (sort keys %stores) {
     answered("$store that says nothing");
     is_quick($h, $store);
 }
+
+# ---- requests that wait for an embedder and for a target ----
+my $log = "$AIPTest::Setup::t/state/stop_log";
+$h = server(port('MOCK_EMBED'), "AIStatisticsLog \"|\$cat >>$log\"\n" . only('/only', 'MOCK_2'));
+answered('before they hang');
+mock_behave({port => port($_), times => -1, do => {hang => JSON::PP::true}}) for 'MOCK_EMBED', 'MOCK_2';
+my @clients = map {
+    my $pid = fork;
+    if (!$pid) {
+        eval { client(port => port('SPARE_1'))->post($_->[0], chat($_->[1])) };
+        POSIX::_exit(0);
+    }
+    $pid;
+} ['/only', 'a'], ['/only', 'b'], ['/g1', 'axis:0 0.8'], ['/g1', 'axis:0 0.7'];
+mock_wait('request', port => port($_), count => 2) for 'MOCK_EMBED', 'MOCK_2';
+sleep 0.5;
+is_quick($h, 'requests in flight');
+waitpid $_, 0 for @clients;
+mock_reset();
+my $lines = sub { [map { "$_->{path} $_->{status}" } map { from_json($_) } -e $log ? split /\n/, slurp($log) : ()] };
+my @lines = ('/g1 200', mpm() eq 'prefork' ? () : (('/g1 499') x 2, ('/only 499') x 2)); # prefork ends out of the middle of a request
+wait_until('lines', sub { @{$lines->()} >= @lines });
+is_deeply([sort @{$lines->()}], \@lines, 'requests in flight: accounted for');
 finish();
