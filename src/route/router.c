@@ -186,7 +186,9 @@ void aip_router_leave(aip_router_t *router, apr_time_t until)
            (atomic_load(&router->starting) || apr_time_now() < until)) {
         apr_sleep(END_POLL);
     }
-    if (!atomic_load(&router->ended)) {
+    if (atomic_load(&router->ended)) {
+        apr_pool_cleanup_run(router->pool, router, stop);
+    } else {
         apr_pool_cleanup_kill(router->pool, router, stop);
     }
 }

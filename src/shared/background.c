@@ -60,7 +60,7 @@ static apr_status_t end_or_leave(void *data)
 
 static apr_status_t start(aip_background_t **background_,
                           void (*run)(aip_background_t *background, void *baton), void *baton,
-                          apr_pool_t *pool)
+                          apr_pool_t *pool, apr_pool_t *owner, apr_status_t (*at_end)(void *data))
 {
     aip_background_t *background = apr_pcalloc(pool, sizeof *background);
     sigset_t all, before;
@@ -77,30 +77,24 @@ static apr_status_t start(aip_background_t **background_,
     if (rv != APR_SUCCESS) {
         close(background->event);
         *background_ = NULL;
+        return rv;
     }
-    return rv;
+    apr_pool_pre_cleanup_register(owner, background, at_end);
+    return APR_SUCCESS;
 }
 
 apr_status_t aip_background_start(aip_background_t **background,
                                   void (*run)(aip_background_t *background, void *baton),
                                   void *baton, apr_pool_t *pool)
 {
-    apr_status_t rv = start(background, run, baton, pool);
-    if (rv == APR_SUCCESS) {
-        apr_pool_pre_cleanup_register(pool, *background, end);
-    }
-    return rv;
+    return start(background, run, baton, pool, pool, end);
 }
 
 apr_status_t aip_background_start_loose(aip_background_t **background,
                                         void (*run)(aip_background_t *background, void *baton),
                                         void *baton, apr_pool_t *pool, apr_pool_t *pchild)
 {
-    apr_status_t rv = start(background, run, baton, pool);
-    if (rv == APR_SUCCESS) {
-        apr_pool_pre_cleanup_register(pchild, *background, end_or_leave);
-    }
-    return rv;
+    return start(background, run, baton, pool, pchild, end_or_leave);
 }
 
 bool aip_background_wait(aip_background_t *background, apr_interval_time_t limit)
