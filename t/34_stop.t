@@ -102,14 +102,14 @@ my @clients = map {
         POSIX::_exit(0);
     }
     $pid;
-} ['/only', 'a'], ['/only', 'b'], ['/g1', 'axis:0 0.8'], ['/g1', 'axis:0 0.7'];
+} ['/only', 'a'], ['/only', 'b'], ['/g1', 'axis:0 0.8'], ['/g1', 'axis:0 0.7'], ['/g1', 'axis:0 0.7'];
 mock_wait('request', port => port($_), count => 2) for 'MOCK_EMBED', 'MOCK_2';
 sleep 0.5;
 is_quick($h, 'requests in flight');
 waitpid $_, 0 for @clients;
 mock_reset();
 my $lines = sub { [map { "$_->{path} $_->{status}" } map { from_json($_) } -e $log ? split /\n/, slurp($log) : ()] };
-my @lines = ('/g1 200', mpm() eq 'prefork' ? () : (('/g1 499') x 2, ('/only 499') x 2)); # prefork ends out of the middle of a request
+my @lines = ('/g1 200', mpm() eq 'prefork' ? () : (('/g1 499') x 3, ('/only 499') x 2)); # prefork ends out of the middle of a request
 wait_until('lines', sub { @{$lines->()} >= @lines });
 is_deeply([sort @{$lines->()}], \@lines, 'requests in flight: accounted for');
 finish();

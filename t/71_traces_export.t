@@ -180,8 +180,8 @@ $collector->wait_spans(2);
 
 # ---- nobody listens ----
 restart_with("AITracesEndpoint ${\url('DEAD', '/v1/traces')}", 'AITracesFlushInterval 20');
-$took = ask(60);
-cmp_ok($took, '<', 4 * $well + 1, 'a dead collector does not slow requests'); # 60 that each waited for it would take far longer
+($took) = sort { $a <=> $b } map { ask(60) } 1 .. 3; # the quickest: others may use the machine for a moment
+cmp_ok($took / $well, '<', 4, 'a dead collector does not slow requests');
 @old = children();
 ask(3);
 $h->graceful;

@@ -58,9 +58,10 @@ apr_status_t aip_router_create(aip_router_t **router, const aip_router_conf_t *c
 /** Tells the background thread to end, and does not wait. */
 void aip_router_end(aip_router_t *router);
 
-/** Waits for the thread's end, for conf->start() as long as it takes, for a store that does not
- * answer until `until`. A thread that hangs there is left to the end of the process: for a router
- * whose pool lives as long. */
+/** Waits for the thread's end: while it makes references or is in conf->start() as long as that
+ * takes, since what they use goes with the child; for a store that does not answer until `until`.
+ * A thread that hangs there is left to the end of the process: for a router whose pool lives as
+ * long. */
 void aip_router_leave(aip_router_t *router, apr_time_t until);
 
 /** Whether the references are there; waits for them up to `timeout` microseconds. Thread-safe. */

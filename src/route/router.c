@@ -28,7 +28,7 @@ struct aip_router_t {
     const char *digest;
     aip_references_t *refs; /* published once, under the mutex, before `ready` */
     _Atomic(bool) ready;
-    _Atomic(bool) starting, ended; /* the thread: in conf.start(), and gone */
+    _Atomic(bool) at_store, ended; /* how far the thread is */
     volatile apr_uint32_t stop, store_state;
     aip_vectordb_t *mirror, *store;
     apr_thread_t *thread;
@@ -151,11 +151,10 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *data)
     aip_router_t *router = data;
     load(router);
     if (router->conf.start && !apr_atomic_read32(&router->stop)) {
-        atomic_store(&router->starting, true);
         router->conf.start(router->conf.start_baton);
-        atomic_store(&router->starting, false);
     }
     if (router->store && atomic_load(&router->ready)) {
+        atomic_store(&router->at_store, true);
         keep_store(router);
     }
     atomic_store(&router->ended, true);
@@ -183,7 +182,7 @@ static apr_status_t stop(void *data)
 void aip_router_leave(aip_router_t *router, apr_time_t until)
 {
     while (!atomic_load(&router->ended) &&
-           (atomic_load(&router->starting) || apr_time_now() < until)) {
+           (!atomic_load(&router->at_store) || apr_time_now() < until)) {
         apr_sleep(END_POLL);
     }
     if (atomic_load(&router->ended)) {

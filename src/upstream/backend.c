@@ -21,7 +21,10 @@ APLOG_USE_MODULE(ai_proxy_adv);
 /* Below mod_http2 the client's connection is another thread's; its end shows up as c->aborted,
  * looked for this often. */
 #define SECONDARY_SLICE apr_time_from_msec(40)
+/* A child that is stopped closes its clients' sockets, which a poll() that is under way does not
+ * see; the next one says POLLNVAL, and a socket that is asked for only then has no descriptor. */
 #define CLIENT_SLICE apr_time_from_sec(1)
+#define CLIENT_GONE (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)
 /* Records without data, such as session tickets, that are read in one go. Servers send two by
  * default; what goes on and on must not keep the deadlines from being looked at. */
 #define EMPTY_RECORDS 256
@@ -66,6 +69,7 @@ static int client_socket(const request_rec *r)
     int fd = -1;
     if (socket) {
         apr_os_sock_get(&fd, socket);
+        c->aborted |= fd < 0; /* closed already */
     }
     return fd;
 }
@@ -73,7 +77,7 @@ static int client_socket(const request_rec *r)
 bool aip_client_gone(request_rec *r)
 {
     struct pollfd fd = {.fd = client_socket(r), .events = POLLRDHUP};
-    if (fd.fd >= 0 && poll(&fd, 1, 0) > 0 && fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) {
+    if (fd.fd >= 0 && poll(&fd, 1, 0) > 0 && fd.revents & CLIENT_GONE) {
         r->connection->aborted = 1;
     }
     return r->connection->aborted;
@@ -200,11 +204,9 @@ static apr_time_t now(void *ctx)
     return apr_time_now();
 }
 
-/* A child that is stopped closes its clients' sockets, which a poll() that is under way does not
- * see; the next one does. */
 static bool client_gone(const aip_backend_t *b, short events)
 {
-    if (events & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) {
+    if (events & CLIENT_GONE) {
         b->r->connection->aborted = 1;
     }
     return b->r->connection->aborted;
