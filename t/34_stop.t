@@ -67,7 +67,7 @@ wait_until('references', sub { $h->log =~ /AIP0102: [^\n]*\(0 embeddings calls\)
 is_quick($h, 'no connection');
 
 # ---- one that takes them and says nothing: the references are being made ----
-$silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => port('SPARE_3'), Listen => 64) or die "socket: $!\n";
+$silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => port('SPARE_3'), Listen => 64, ReuseAddr => 1) or die "socket: $!\n";
 unlink glob "$AIPTest::Setup::t/state/routers-end/*";
 $h = server(port('SPARE_3'));
 sleep 0.5;
