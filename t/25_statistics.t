@@ -127,6 +127,14 @@ is_deeply(
     [['first', 'openai', 'm', $mock, 'withheld', 503], ['second', 'mistral', 'm2', port('MOCK_2'), 'ok', 200]], 'two attempts, in their order'
 );
 is_deeply([@{$proxy->{meta}}{qw(target provider_name request_model)}], ['second', 'mistral', 'm2'], 'meta is of the one that answered');
+my $before = statistics();
+mock_reset();
+mock_behave({port => $mock, do => {status => 503}});
+mock_behave({port => port('MOCK_2'), do => {stream => {events => [$events[0], 'x'], interval_ms => 5000}}});
+$r = post('/stats/two', {%$chat, stream => \1});
+$line = statistics_wait($before + 1);
+is_deeply([$r->{status}, map { $_->{outcome} } @{$line->{ai}{proxy}{tried_targets}}], [503, 'withheld', 'idle-timeout'], 'an answer that was kept');
+is_deeply([@{$line->{ai}{proxy}{meta}}{qw(target provider_name request_model response_model)}], ['first', 'openai', 'm', 'm'], 'of it, and not of the one that broke off');
 ($line, $r) = line_of('statistics', $chat, {drop_before_head => \1});
 is("$r->{status} $line->{status} $line->{ai}{proxy}{tried_targets}[0]{outcome}", '502 502 drop', 'no answer at all');
 is($line->{ai}{proxy}{tried_targets}[0]{status}, 0, 'no answer: status 0');

@@ -132,11 +132,12 @@ is_deeply(
         'gen_ai.operation.name' => 'chat', 'gen_ai.provider.name' => 'openai', 'gen_ai.request.model' => 'plain-model', 'server.address' => '127.0.0.1',
         'server.port' => port('MOCK_1'), 'gen_ai.request.max_tokens' => 99, 'gen_ai.request.temperature' => 0.5, 'gen_ai.request.top_k' => 7,
         'http.response.status_code' => 200, 'aiproxy.pool' => '/plain', 'aiproxy.target' => 'plain', 'aiproxy.attempt' => 1, 'aiproxy.cost' => 0.000049,
-        'gen_ai.response.model' => 'answered', 'gen_ai.response.finish_reasons' => ['stop'], 'gen_ai.usage.input_tokens' => 25,
+        'gen_ai.response.id' => $r->json->{id}, 'gen_ai.response.model' => 'answered', 'gen_ai.response.finish_reasons' => ['stop'], 'gen_ai.usage.input_tokens' => 25,
         'gen_ai.usage.output_tokens' => 12, 'gen_ai.usage.cache_read.input_tokens' => 5, 'gen_ai.usage.reasoning.output_tokens' => 3
     },
     'the attempt\'s'
 );
+like($r->json->{id}, qr/^chatcmpl-/, 'a provider names its answer');
 my ($export) = grep { grep { $_->{trace} eq $id } @{$_->{spans}} } $here->seen;
 is($export->{path}, '/v1/traces', 'where it was sent');
 is($export->{headers}{Authorization}, "Bearer $secret{collector}", 'with the header that the collector wants');
@@ -219,6 +220,7 @@ is_deeply(
     [@$of{map {"gen_ai.$_"} qw(request.stream usage.input_tokens usage.output_tokens response.finish_reasons)}], [$true, 11, 7, ['stop']],
     'a stream: usage and its end'
 );
+is($of->{'gen_ai.response.id'}, from_json((stream_events($r->{body}))[0])->{id}, 'a stream: its id');
 cmp_ok($of->{'gen_ai.response.time_to_first_chunk'}, '>', 0, 'a stream: time to its first piece');
 is(scalar(grep {/"usage":\{/} stream_events($r->{body})), 0, 'a stream: the client does not get the usage that it has not asked for');
 ($id, $r) = ask('/plain', chat('x', stream => $true), do => [{port => port('MOCK_1'), do => {stream => {auto => 5, sse_end => 'cut'}, reset => $true}}]);

@@ -30,6 +30,7 @@ typedef struct aip_answered_t {
     bool stream;
     bool observed;     /**< the answer was read for its usage */
     aip_usage_t usage; /**< told or estimated; unknown when the answer is an error, or not read */
+    const char *response_id;    /**< by the provider, NULL: not known, or no span is to tell it */
     const char *response_model; /**< NULL: not known */
     const char *finish_reason;  /**< of the first choice, NULL: not known */
     const char *service_tier;   /**< that the provider reported, NULL: none */
@@ -116,6 +117,12 @@ typedef struct aip_request_t {
 
 /** The context of a request that this module handles, or NULL. */
 aip_request_t *aip_request_get(const request_rec *r);
+
+/** The model that `target` is asked for: its own, else the client's, which may be NULL. */
+static inline const char *aip_request_model(const aip_request_t *req, const aip_target_t *target)
+{
+    return target->f.model_name ? target->f.model_name : req->chat.model;
+}
 
 /** A dry run inside the server, for a chat that came by another way than a request to the gateway.
  * @param r  whose request_config is the gateway's to fill; its headers and user are what guards and

@@ -21,6 +21,7 @@ typedef struct aip_usage_t {
 
 /** What is read of one response object or one stream chunk. */
 typedef struct aip_answer_t {
+    aip_span_t id;            /**< raw JSON string, data NULL when absent */
     aip_span_t model;         /**< raw JSON string, data NULL when absent */
     aip_span_t service_tier;  /**< raw JSON string, data NULL when absent */
     aip_span_t finish_reason; /**< raw, of the first choice */

@@ -165,6 +165,7 @@ static void write_answer(aip_otlp_t *otlp, const aip_request_t *req, const aip_a
 {
     const aip_answered_t *a = &req->answered;
     const aip_usage_t *u = &account->usage;
+    aip_otlp_text(otlp, "gen_ai.response.id", a->response_id);
     aip_otlp_text(otlp, "gen_ai.response.model", a->response_model);
     aip_otlp_text_list(otlp, "gen_ai.response.finish_reasons", a->finish_reason);
     if (account->first_token >= 0) {
@@ -221,7 +222,7 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
 {
     const aip_attempt_t *attempt = &req->upstream.attempts[i];
     const aip_target_t *target = attempt->target;
-    const char *model = target->f.model_name ? target->f.model_name : req->chat.model;
+    const char *model = aip_request_model(req, target);
     const char *error = attempt_error(attempt, req->r->pool);
     char id[AIP_SPAN_ID_HEX + 1];
     aip_trace_child(&req->trace, SPAN_ATTEMPT + (unsigned)i, id);

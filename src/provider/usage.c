@@ -170,14 +170,16 @@ typedef enum choices_e {
 static bool read_answer(aip_span_t json, choices_e choices, aip_answer_t *answer,
                         aip_usage_t *usage)
 {
-    static const aip_span_t names[] = {AIP_NAME("model"), AIP_NAME("choices"), AIP_NAME("usage"),
-                                       AIP_NAME("error"), AIP_NAME("service_tier")};
-    aip_json_member_t m[5];
+    static const aip_span_t names[] = {AIP_NAME("model"),        AIP_NAME("choices"),
+                                       AIP_NAME("usage"),        AIP_NAME("error"),
+                                       AIP_NAME("service_tier"), AIP_NAME("id")};
+    aip_json_member_t m[6];
 
     *answer = (aip_answer_t){0};
-    if (!aip_members_find(json, names, 5, m)) {
+    if (!aip_members_find(json, names, 6, m)) {
         return false;
     }
+    answer->id = string_or_none(m[5].value);
     answer->model = string_or_none(m[0].value);
     answer->service_tier = string_or_none(m[4].value);
     answer->is_chunk = aip_json_type(m[1].value) == '[';

@@ -111,7 +111,7 @@ bool aip_acls_bar(const aip_request_t *req, const aip_target_t *target)
         return false;
     }
     aip_acl_facts_t facts = *req->facts;
-    facts.model = target->f.model_name ? target->f.model_name : req->chat.model;
+    facts.model = aip_request_model(req, target);
     facts.provider = target->provider_name;
     aip_acl_verdict_t verdict = aip_acls_target(f->acls_allow, f->acls_deny, &facts);
     if (verdict.denied) {

@@ -138,7 +138,7 @@ static void ask(aip_request_t *req, const aip_target_t *target, const aip_creden
     bool reused;
     state->mask = aip_credential_mask(credential, req->r->pool);
     req->answered = (aip_answered_t){.usage = AIP_USAGE_UNKNOWN};
-    req->answered.model = target->f.model_name ? target->f.model_name : req->chat.model;
+    req->answered.model = aip_request_model(req, target);
     req->answered.sent_body = target->f.logging_log_payloads && target->body_param >= 0
                                   ? build_body(req, target, NULL, req->r->pool)
                                   : body;

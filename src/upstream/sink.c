@@ -227,17 +227,30 @@ static void note_tier(aip_answered_t *answered, const aip_answer_t *answer, apr_
     }
 }
 
-static void note_finish(aip_request_t *req, const aip_answer_t *answer)
+static bool is_traced(const aip_request_t *req)
 {
+    return req->conf->f.traces == AIP_TRACES_EXPORT && req->trace.sampled;
+}
+
+/* What spans alone tell. */
+static void note_for_spans(aip_request_t *req, const aip_answer_t *answer)
+{
+    aip_answered_t *answered = &req->answered;
+    if (!is_traced(req)) {
+        return;
+    }
     if (answer->finish_reason.data) {
-        req->answered.finish_reason = aip_json_string(answer->finish_reason, req->r->pool);
+        answered->finish_reason = aip_json_string(answer->finish_reason, req->r->pool);
+    }
+    if (answer->id.len > 2 && !answered->response_id) {
+        answered->response_id = aip_json_string(answer->id, req->r->pool);
     }
 }
 
 static void note_content(aip_sink_state_t *state, const aip_answer_t *answer)
 {
     aip_answered_t *answered = &state->req->answered;
-    note_finish(state->req, answer);
+    note_for_spans(state->req, answer);
     if (answer->model.data && !answered->response_model) {
         answered->response_model = aip_json_string(answer->model, state->req->r->pool);
     }
@@ -434,16 +447,16 @@ static void note_body(aip_sink_state_t *state)
 {
     aip_answered_t *answered = &state->req->answered;
     aip_answer_t answer;
-    bool traced = state->req->conf->f.traces == AIP_TRACES_EXPORT && state->req->trace.sampled;
     if (state->sse || !state->observe || /* spans tell why it ended */
-        !aip_answer_read_usage(answered->payload, traced, &answer, &answered->usage)) {
+        !aip_answer_read_usage(answered->payload, is_traced(state->req), &answer,
+                               &answered->usage)) {
         return;
     }
     state->text_bytes = state->told_at = answer.text_bytes;
     state->brought = answer.has_choices;
     state->error_body = answer.has_error;
     note_tier(answered, &answer, state->req->r->pool);
-    note_finish(state->req, &answer);
+    note_for_spans(state->req, &answer);
     if (answer.model.data) {
         answered->response_model = aip_json_string(answer.model, state->req->r->pool);
     }
@@ -512,8 +525,13 @@ void aip_sink_replay(aip_request_t *req, const aip_kept_t *kept)
     aip_sink_init(&state, req, kept->target, 0, NULL);
     state.response = kept->response;
     state.mask = kept->mask;
+    if (req->upstream.attempts[req->upstream.n - 1].target != kept->target) {
+        /* what was noted is of another target */
+        req->answered = (aip_answered_t){.model = aip_request_model(req, kept->target),
+                                         .sent_body = req->answered.sent_body};
+    }
     req->answered.observed = state.observe;
-    req->answered.usage = AIP_USAGE_UNKNOWN; /* what was noted is of another target */
+    req->answered.usage = AIP_USAGE_UNKNOWN;
     req->answered.service_tier = NULL;
     req->answered.first_byte_at = 0;
     hold(&state, kept->body, kept->len);

@@ -40,7 +40,7 @@ static void check_usage_alone(aip_span_t text)
             all.completion_tokens == alone.completion_tokens &&
             all.cached_tokens == alone.cached_tokens &&
             all.cache_write_tokens == alone.cache_write_tokens);
-    require(a.has_usage == b.has_usage && a.has_error == b.has_error &&
+    require(a.has_usage == b.has_usage && a.has_error == b.has_error && a.id.data == b.id.data &&
             a.model.data == b.model.data && a.has_choices == b.has_choices);
     if (aip_json_validate(text, NULL) != AIP_JSON_OK)
         return;
@@ -80,6 +80,7 @@ static void check(const char *number, aip_span_t text, apr_pool_t *pool)
     check_other(text);
     for (int i = 0; i < 2; i++) {
         aip_answer_read(text, &answer, &usage);
+        check_span(answer.id, text);
         check_span(answer.model, text);
         check_span(answer.service_tier, text);
         check_span(answer.content, text);

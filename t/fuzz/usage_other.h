@@ -126,6 +126,7 @@ static inline void other_answer(const json_t *tree, const aip_answer_t *answer,
     require(answer->has_choices == (json_array_size(choices) > 0));
     require(answer->has_usage == json_is_object(json_object_get(tree, "usage")));
     require(answer->has_error == (error && !json_is_null(error)));
+    require(other_same_text(answer->id, json_object_get(tree, "id")));
     require(other_same_text(answer->model, json_object_get(tree, "model")));
     require(other_same_text(answer->service_tier, json_object_get(tree, "service_tier")));
     require(other_same_text(answer->finish_reason, json_object_get(first, "finish_reason")));
