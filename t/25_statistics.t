@@ -135,6 +135,8 @@ $r = post('/stats/two', {%$chat, stream => \1});
 $line = statistics_wait($before + 1);
 is_deeply([$r->{status}, map { $_->{outcome} } @{$line->{ai}{proxy}{tried_targets}}], [503, 'withheld', 'idle-timeout'], 'an answer that was kept');
 is_deeply([@{$line->{ai}{proxy}{meta}}{qw(target provider_name request_model response_model)}], ['first', 'openai', 'm', 'm'], 'of it, and not of the one that broke off');
+is_deeply([map { from_json($_)->{model} } $line->{ai}{proxy}{payload}{request}], ['m'], 'its payload: what was sent');
+is($line->{ai}{proxy}{payload}{response}, $r->{body}, 'and what came');
 ($line, $r) = line_of('statistics', $chat, {drop_before_head => \1});
 is("$r->{status} $line->{status} $line->{ai}{proxy}{tried_targets}[0]{outcome}", '502 502 drop', 'no answer at all');
 is($line->{ai}{proxy}{tried_targets}[0]{status}, 0, 'no answer: status 0');

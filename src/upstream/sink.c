@@ -307,11 +307,25 @@ static bool on_event(void *ctx, const aip_sse_event_t *event)
     return !state->withheld;
 }
 
+/* The next attempt takes the place of what was noted. */
+static aip_kept_t kept_of(const aip_sink_state_t *state)
+{
+    apr_pool_t *pool = state->req->r->pool;
+    aip_kept_t kept = {.response = state->response,
+                       .target = state->target,
+                       .mask = state->mask,
+                       .answered = state->req->answered};
+    if (state->payloads) {
+        aip_span_t *sent = &kept.answered.sent_body;
+        sent->data = apr_pmemdup(pool, sent->data, sent->len);
+    }
+    return kept;
+}
+
 /* The stream that began with an error, should nobody do better. */
 static void keep_held(aip_sink_state_t *state)
 {
-    *state->kept =
-        (aip_kept_t){.response = state->response, .target = state->target, .mask = state->mask};
+    *state->kept = kept_of(state);
     apr_brigade_pflatten(state->out, &state->kept->body, &state->kept->len, state->req->r->pool);
     apr_brigade_cleanup(state->out);
     state->held = 0;
@@ -334,10 +348,8 @@ static aip_sink_e on_head(void *ctx, const aip_http1_response_t *response)
                      (state->hold_403 && response->status == HTTP_FORBIDDEN);
     if (state->refused || aip_status_criterion(response->status) & state->withhold) {
         state->withheld = true;
-        *state->kept = (aip_kept_t){.response = state->response,
-                                    .target = state->target,
-                                    .mask = state->mask,
-                                    .body = apr_palloc(pool, AIP_HTTP1_DRAIN_BYTES)};
+        *state->kept = kept_of(state);
+        state->kept->body = apr_palloc(pool, AIP_HTTP1_DRAIN_BYTES);
         return AIP_SINK_DRAIN;
     }
     state->sse = type && strncasecmp(type, "text/event-stream", 17) == 0;
@@ -525,15 +537,12 @@ void aip_sink_replay(aip_request_t *req, const aip_kept_t *kept)
     aip_sink_init(&state, req, kept->target, 0, NULL);
     state.response = kept->response;
     state.mask = kept->mask;
-    if (req->upstream.attempts[req->upstream.n - 1].target != kept->target) {
-        /* what was noted is of another target */
-        req->answered = (aip_answered_t){.model = aip_request_model(req, kept->target),
-                                         .sent_body = req->answered.sent_body};
-    }
+    req->answered = kept->answered;
     req->answered.observed = state.observe;
     req->answered.usage = AIP_USAGE_UNKNOWN;
     req->answered.service_tier = NULL;
     req->answered.first_byte_at = 0;
+    req->answered.payload = (aip_span_t){kept->body, kept->len};
     hold(&state, kept->body, kept->len);
     commit(&state);
     ap_set_content_length(req->r, (apr_off_t)kept->len);

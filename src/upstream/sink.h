@@ -15,6 +15,7 @@ typedef struct aip_kept_t {
     const aip_http1_response_t *response;
     const aip_target_t *target;
     aip_mask_t *mask;
+    aip_answered_t answered; /**< as it was noted until then */
     char *body;
     apr_size_t len;
 } aip_kept_t;
