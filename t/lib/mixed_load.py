@@ -12,6 +12,7 @@ Output: {"sent": {PATH: N}, "status": {PATH: {STATUS: N}}, "failed": [TEXT, ...]
 import http.client
 import json
 import random
+import select
 import socket
 import sys
 import threading
@@ -42,6 +43,12 @@ class Client(threading.Thread):
             self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection.request("POST", kind["path"], body, {"Content-Type": kind.get("type", "application/json")})
 
+    def must_be_open(self):
+        """Who leaves does not see that the server had closed the connection before the request came."""
+        sock = self.connection.sock
+        if select.select([sock], [], [], 0)[0] and not sock.recv(1, socket.MSG_PEEK):
+            raise ConnectionResetError
+
     def answer(self, kind):
         response = self.connection.getresponse()
         status = str(response.status)
@@ -63,6 +70,7 @@ class Client(threading.Thread):
                 self.send(kind)
                 if "abort_ms" in kind:
                     time.sleep(kind["abort_ms"] / 1000)
+                    self.must_be_open()
                     self.drop()
                     return "left"
                 return self.answer(kind)
