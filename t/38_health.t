@@ -220,7 +220,7 @@ sub leaves {
     my $left = time;
     $c->();
     mock_wait('early_close', port => $first);
-    cmp_ok(time - $left, '<', 0.3, "$what: the upstream connection is closed"); # it looks every 50 ms
+    cmp_ok(time - $left, '<', 0.15, "$what: the upstream connection is closed"); # 50 ms, and what the test takes
     my $line = wait_until('a statistics line', sub { my ($l) = grep {/\n\z/ && /breaker-gone/} split /(?<=\n)/, AIPTest::slurp($log, $from); $l && from_json($l) });
     is($line->{ai}{proxy}{cut}, 'client-gone', "$what: the log says so");
     is(state_of('breaker-gone', 'one')->{fails}, 0, "$what: nobody is blamed");

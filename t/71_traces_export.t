@@ -22,7 +22,7 @@ ServerLimit 6
 ThreadsPerChild 8
 MinSpareThreads 1
 MaxSpareThreads 8
-MaxRequestWorkers 8
+MaxRequestWorkers 48
 </IfModule>
 <IfModule mpm_prefork_module>
 MinSpareServers 1

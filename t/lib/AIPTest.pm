@@ -337,8 +337,8 @@ sub log_wait {
 
 # Lines that a test has to account for: our tags from warning up, errors of any module, children that died. What is
 # allowed is a tag, an AH number or a pattern.
-# Advice at each start, checked in t/11; and that all children, or threads, are in use, or all places by children that end.
-my @advice = qw(AIP0011 AH00161 AH00286 AH00288 AH00484 AH03490);
+# Advice at each start, checked in t/11; and that all children, or threads, are in use.
+my @advice = qw(AIP0011 AH00161 AH00286 AH00484);
 
 sub unexpected {
     my ($lines, @allowed) = @_;
