@@ -152,6 +152,7 @@ my %of_location = (
     AIStateDir => [['state'], ['""'], 'that is not empty'],
     AIStatisticsLog => [['statistics_log', '"|/bin/cat"', '"||/bin/cat -u"', '"|$cat >/dev/null"'], ['""'], 'that is not empty'],
     AIKeepAliveHold => [[0, 1000], [-1, 1001, '2ms'], 'whole number from 0 to 1000'],
+    AIStatisticsLogBuffer => [[0, 1, 16777216], [-1, 16777217, '64K'], 'whole number from 0 to 16777216'],
     AILogPayloadMaxBytes => [[0, 1, 8388608], [-1, 8388609, '64K'], 'whole number from 0 to 8388608'],
     AILogRedact => [['"sk-[a-z0-9]+"', '"\\\\d{16}" "[CARD]"', 'x ""'], ['"("', '"[a"'], 'is no regular expression'],
     AICostCurrency => [[qw(USD EUR)], [qw(usd EURO E1R)], 'three capital letters'],

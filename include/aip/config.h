@@ -64,7 +64,8 @@ typedef struct aip_targets_t {
         *store; /**< shared by all children: state of the vector store that was last logged */
     aip_gateway_metrics_t *metrics; /**< shared, outlives graceful restarts */
     aip_gateway_history_t *history; /**< shared, outlives graceful restarts */
-    const char *pool; /**< label of metrics and logs: path, made unique within `server` */
+    const char *pool;  /**< label of metrics and logs: path, made unique within `server` */
+    aip_span_t labels; /**< `server` and `pool` as members of a line */
 } aip_targets_t;
 
 typedef struct aip_dir_conf_t {

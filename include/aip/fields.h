@@ -313,6 +313,8 @@ X(INT, keep_alive_hold, "AIKeepAliveHold", "-", "2", 0, 1000, NULL, 0, \
   "Milliseconds that a thread of MPM event waits for the next request of a client that asked again as soon as that the last time, instead of handing its connection back; a quarter of a child's threads at most. 0: never.") \
 X(STR, statistics_log, "AIStatisticsLog", "-", NULL, 0, 0, NULL, 0, \
   "File, or |program, for one JSON line a request of targets with AILoggingLogStatistics or AILoggingLogPayloads.") \
+X(INT, statistics_log_buffer, "AIStatisticsLogBuffer", "-", "0", 0, 16777216, NULL, 0, \
+  "Bytes of lines that each child collects, for a second at most, before it writes them to the file of AIStatisticsLog; 0: it writes each line at once.") \
 X(INT, log_payload_max_bytes, "AILogPayloadMaxBytes", "-", "65536", 0, 8388608, NULL, 0, \
   "Bytes of a request or an answer that AILoggingLogPayloads logs at most, each; 0: up to 8 MiB.") \
 X(LIST, log_redact, "AILogRedact", "-", NULL, 0, 0, NULL, AIP_F_PAIR, \

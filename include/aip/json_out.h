@@ -34,6 +34,7 @@ void aip_json_out_init(aip_json_out_t *out, apr_pool_t *pool, size_t room);
 void aip_json_out_grow(aip_json_out_t *out, size_t more);
 void aip_json_out_string(aip_json_out_t *out, aip_span_t text, size_t max);
 void aip_json_out_chars(aip_json_out_t *out, const char *text);
+/* `text` has room for AIP_JSON_OUT_NUMBER bytes, which may all be written to. */
 size_t aip_json_out_digits(char *text, apr_int64_t value);
 size_t aip_json_out_thousandths(char *text, apr_int64_t value);
 
@@ -120,6 +121,17 @@ static inline void aip_json_out_text(aip_json_out_t *out, const char *key, const
 {
     aip_json_out_begin(out, key);
     aip_json_out_chars(out, text);
+}
+
+/** A string of plain ASCII of ours, which is not escaped. */
+static inline void aip_json_out_plain(aip_json_out_t *out, const char *key, aip_span_t text)
+{
+    aip_json_out_begin(out, key);
+    char *p = aip_json_out_room(out, text.len + 2);
+    *p = '"';
+    memcpy(p + 1, text.data, text.len);
+    p[text.len + 1] = '"';
+    out->len += text.len + 2;
 }
 
 /** A value that is JSON already, written as it is; it must hold no line ends. */

@@ -28,17 +28,23 @@ typedef struct aip_traces_conf_t {
     const aip_egress_t *egress;
 } aip_traces_conf_t;
 
+/** Of spans in one export. */
+#define AIP_TRACE_BATCH_BYTES ((size_t)1 << 20)
+
 /* ---- the queue ---- */
 
 typedef struct aip_trace_queue_t aip_trace_queue_t;
 
-/** The spans of one request, see aip/otlp.h. */
-typedef struct aip_trace_item_t {
-    struct aip_trace_item_t *next;
-    int spans;
-    size_t len;
+/** Free bytes before the spans of a batch: more than aip_otlp_head() ever makes. */
+#define AIP_TRACE_HEAD 4096
+
+/** The spans of some requests, one after the other, see aip/otlp.h. */
+typedef struct aip_trace_batch_t {
+    struct aip_trace_batch_t *next; /**< the queue's own */
+    int requests, spans;
+    size_t len, room; /**< bytes of spans, behind those left free */
     char data[];
-} aip_trace_item_t;
+} aip_trace_batch_t;
 
 typedef enum aip_trace_queued_e {
     AIP_TRACE_QUEUED,
@@ -46,16 +52,22 @@ typedef enum aip_trace_queued_e {
     AIP_TRACE_FULL         /**< dropped */
 } aip_trace_queued_e;
 
-/** @param limit  items that may wait; NULL is returned when there is no memory */
-aip_trace_queue_t *aip_trace_queue_create(int limit, apr_pool_t *pool);
+/**
+ * @param limit  requests whose spans may wait
+ * @param bytes  of a batch; the spans of one request that are longer are one of their own
+ * @return NULL: there is no lock
+ */
+aip_trace_queue_t *aip_trace_queue_create(int limit, size_t bytes, apr_pool_t *pool);
 
 /** Copies the spans of a request into the queue. From any thread; no signal handler may end the
  * thread meanwhile (aip/signals.h). */
 aip_trace_queued_e aip_trace_queue_push(aip_trace_queue_t *queue, aip_span_t data, int spans);
 
-/** Takes the oldest items, as many as fit into `bytes` but at least one. @return a list in their
- * order, the caller's to free(); NULL: it is empty */
-aip_trace_item_t *aip_trace_queue_take(aip_trace_queue_t *queue, size_t bytes);
+/** Takes the oldest batch, to be given back. @return NULL: the queue is empty */
+aip_trace_batch_t *aip_trace_queue_take(aip_trace_queue_t *queue);
+
+/** Takes back the memory of a batch, for others. */
+void aip_trace_queue_give_back(aip_trace_queue_t *queue, aip_trace_batch_t *batch);
 
 /** Whether it is half full or more: when AIP_TRACE_QUEUED_WAKE is told. */
 bool aip_trace_queue_pressed(aip_trace_queue_t *queue);

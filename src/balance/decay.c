@@ -47,7 +47,9 @@ static apr_interval_time_t age_of(apr_uint64_t word, apr_time_t now)
 
 static double faded(apr_uint64_t word, apr_time_t now, apr_interval_time_t window)
 {
-    return word ? value_of(word) * exp(-(double)age_of(word, now) / (double)window) : 0;
+    apr_interval_time_t age = word ? age_of(word, now) : 0;
+    double value = word ? value_of(word) : 0;
+    return age ? value * exp(-(double)age / (double)window) : value;
 }
 
 /* A clock that went back must not make the word look older than it was. */

@@ -222,7 +222,7 @@ static char *digits_before(char *end, apr_uint64_t value, int min)
  * @return how many bytes there are at `text`, at most DECIMAL */
 static inline size_t decimal(char *text, apr_int64_t value, int digits, apr_uint64_t unit)
 {
-    char room[DECIMAL], *end = room + sizeof room, *from = end;
+    char room[2 * DECIMAL] = {0}, *end = room + DECIMAL, *from = end;
     apr_uint64_t all = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value;
     apr_uint64_t rest = all % unit;
     if (rest) {
@@ -236,7 +236,7 @@ static inline size_t decimal(char *text, apr_int64_t value, int digits, apr_uint
     if (value < 0) {
         *--from = '-';
     }
-    memcpy(text, from, (size_t)(end - from));
+    memcpy(text, from, DECIMAL); /* more than there is: a length that is known needs no call */
     return (size_t)(end - from);
 }
 

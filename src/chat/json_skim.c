@@ -35,23 +35,95 @@ static const char *pass_string(const char *p, const char *end, bool *escaped)
     return p < end ? p + 1 : NULL;
 }
 
+#ifdef AIP_JSON_SSE2
+/* One bit for each of 64 bytes, the first is the lowest. */
+typedef struct block_t {
+    uint64_t quotes, slashes, opens, closes;
+} block_t;
+
+static block_t look_at(const char *p)
+{
+    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'),
+                  bit = _mm_set1_epi8('{' ^ '['), open = _mm_set1_epi8('{'),
+                  close = _mm_set1_epi8('}');
+    block_t b = {0, 0, 0, 0};
+
+    for (int i = 0; i < 64; i += 16) {
+        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+        const __m128i either = _mm_or_si128(x, bit); /* '[' is '{' less one bit, and so ']' */
+
+        b.quotes |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, quote)) << i;
+        b.slashes |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, slash)) << i;
+        b.opens |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(either, open)) << i;
+        b.closes |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(either, close)) << i;
+    }
+    return b;
+}
+
+/* The bytes behind backslashes that are not escaped themselves. */
+static uint64_t escaped_by(uint64_t slashes)
+{
+    uint64_t escaped = 0;
+
+    while (slashes) {
+        const uint64_t behind = (slashes & -slashes) << 1;
+
+        escaped |= behind;
+        slashes &= (slashes - 1) & ~behind;
+    }
+    return escaped;
+}
+
+/* From each opening quote to the byte before its closing one: how many quotes there are up to a
+ * byte, odd or even, by halves (https://arxiv.org/abs/1902.08318, 3.1.1). */
+static uint64_t strings_of(uint64_t quotes)
+{
+    for (int i = 1; i < 64; i *= 2)
+        quotes ^= quotes << i;
+    return quotes;
+}
+
+/* p at the opening bracket; brackets are counted, whatever their kind. @return NULL: no end */
+static const char *pass_nested(const char *p, const char *end)
+{
+    size_t open = 1;
+    bool escaped;
+
+    for (p++; p && p < end;) {
+        char last[64] = {0};
+        const size_t left = (size_t)(end - p), n = left < sizeof(last) ? left : sizeof(last);
+        block_t b;
+        uint64_t strings, brackets;
+
+        if (n < sizeof(last))
+            memcpy(last, p, n);
+        b = look_at(n < sizeof(last) ? last : p);
+        b.quotes &= ~escaped_by(b.slashes);
+        strings = strings_of(b.quotes);
+        b.closes &= ~strings;
+        b.opens &= ~strings;
+        if (open > (size_t)__builtin_popcountll(b.closes)) { /* the end is not among them */
+            open += (size_t)__builtin_popcountll(b.opens);
+            open -= (size_t)__builtin_popcountll(b.closes);
+        } else {
+            for (brackets = b.opens | b.closes; brackets; brackets &= brackets - 1) {
+                if (b.opens & brackets & -brackets)
+                    open++;
+                else if (!--open)
+                    return p + __builtin_ctzll(brackets) + 1;
+            }
+        }
+        if (strings >> 63) /* the last one goes on behind these bytes */
+            p = pass_string(p + 63 - __builtin_clzll(b.quotes), end, &escaped);
+        else
+            p += n;
+    }
+    return NULL;
+}
+#else
 /* The next byte that tells where an object or array ends, or a string begins; or `end`. */
 static const char *next_bracket(const char *p, const char *end)
 {
-#ifdef AIP_JSON_SSE2
-    const __m128i quote = _mm_set1_epi8('"'), bit = _mm_set1_epi8('{' ^ '['),
-                  open = _mm_set1_epi8('{'), close = _mm_set1_epi8('}');
-
-    for (; end - p >= 16; p += 16) {
-        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-        const __m128i either = _mm_or_si128(x, bit); /* '[' is '{' less one bit, and so ']' */
-        const unsigned mask = (unsigned)_mm_movemask_epi8(
-            _mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_or_si128(_mm_cmpeq_epi8(either, open),
-                                                                _mm_cmpeq_epi8(either, close))));
-        if (mask)
-            return p + __builtin_ctz(mask);
-    }
-#endif
     while (p < end && *p != '"' && (*p | 0x20) != '{' && (*p | 0x20) != '}')
         p++;
     return p;
@@ -75,6 +147,7 @@ static const char *pass_nested(const char *p, const char *end)
     }
     return NULL;
 }
+#endif
 
 static const char *pass_value(const char *p, const char *end, bool wanted)
 {

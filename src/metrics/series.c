@@ -5,6 +5,7 @@
 #include "aip/metrics.h"
 
 #include "aip/http1.h"
+#include "aip/json_out.h"
 
 #include <apr_lib.h>
 #include <sched.h>
@@ -37,8 +38,14 @@ size_t aip_utf8_length(const char *text)
 
 void aip_label_clean(char *out, size_t size, const char *text)
 {
-    size_t len = 0;
-    for (const char *p = text; p && *p;) {
+    size_t len = text ? strnlen(text, size) : 0;
+    if (len < size && aip_text_plain((aip_span_t){text, len})) { /* most are */
+        memcpy(out, text, len);
+        out[len] = '\0';
+        return;
+    }
+    len = 0;
+    for (const char *p = text; *p;) {
         size_t n = aip_utf8_length(p);
         bool bad = n == 0 || (n == 1 && (apr_iscntrl(*p) || *p == '"' || *p == '\\'));
         n = n ? n : 1;

@@ -9,8 +9,31 @@
 
 #define VALUE_MAX 1024
 
+typedef struct env_t {
+    apr_pool_t *pool;
+    apr_table_t *table;
+    bool fresh; /* nothing of ours is in it: a table compares a name with all that begin alike */
+} env_t;
+
+static bool is_fresh(const apr_table_t *table)
+{
+    const apr_array_header_t *all = apr_table_elts(table);
+    for (int i = 0; i < all->nelts; i++) {
+        const char *key = APR_ARRAY_IDX(all, i, apr_table_entry_t).key;
+        if (key && strncasecmp(key, "AI_", 3) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void put(const env_t *env, const char *name, const char *value)
+{
+    (env->fresh ? apr_table_addn : apr_table_setn)(env->table, name, value);
+}
+
 /* Clients and upstreams choose some values: what could end a line or a field is not in them. */
-static void set(const aip_request_t *req, const char *name, const char *value)
+static void set(const env_t *env, const char *name, const char *value)
 {
     if (!value || !*value) {
         return;
@@ -18,7 +41,7 @@ static void set(const aip_request_t *req, const char *name, const char *value)
     size_t len = strnlen(value, VALUE_MAX + 4);
     if (len > VALUE_MAX || !aip_text_plain((aip_span_t){value, len})) {
         char *clean =
-            apr_pstrmemdup(req->r->pool, value, aip_text_cut((aip_span_t){value, len}, VALUE_MAX));
+            apr_pstrmemdup(env->pool, value, aip_text_cut((aip_span_t){value, len}, VALUE_MAX));
         for (char *p = clean; *p; p++) {
             if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '"' || *p == '\\') {
                 *p = '_';
@@ -26,29 +49,29 @@ static void set(const aip_request_t *req, const char *name, const char *value)
         }
         value = clean;
     }
-    apr_table_setn(req->r->subprocess_env, name, value);
+    put(env, name, value);
 }
 
-static void set_count(const aip_request_t *req, const char *name, apr_int64_t value)
+static void set_count(const env_t *env, const char *name, apr_int64_t value)
 {
     if (value >= 0) {
-        apr_table_setn(req->r->subprocess_env, name, apr_off_t_toa(req->r->pool, value));
+        put(env, name, apr_off_t_toa(env->pool, value));
     }
 }
 
-static void set_route(const aip_request_t *req, const aip_account_t *account)
+static void set_route(const env_t *env, const aip_request_t *req, const aip_account_t *account)
 {
     const aip_decision_t *d = &req->route.decision;
     const char *route = account->target ? account->target->f.description : NULL;
     if (req->route.reason == AIP_REASON_NONE) {
         return;
     }
-    set(req, "AI_ROUTE", route);
-    set(req, "AI_REASON", aip_reason_name(req->route.reason));
-    set(req, "AI_CACHE", aip_cache_state_name(req->route.cache));
+    set(env, "AI_ROUTE", route);
+    set(env, "AI_REASON", aip_reason_name(req->route.reason));
+    set(env, "AI_CACHE", aip_cache_state_name(req->route.cache));
     if (d->distances && d->nearest >= 0) {
         double distance = (double)aip_decision_distance(req->conf->targets->routes, d, route);
-        set(req, "AI_DISTANCE", apr_psprintf(req->r->pool, "%.4f", distance));
+        set(env, "AI_DISTANCE", apr_psprintf(env->pool, "%.4f", distance));
     }
 }
 
@@ -56,17 +79,19 @@ void aip_environment_set(const aip_request_t *req, const aip_account_t *account)
 {
     const aip_target_t *target = account->target;
     const aip_usage_t *u = &account->usage;
-    set(req, "AI_TARGET", target ? target->name : NULL);
-    set(req, "AI_PROVIDER", target ? target->provider_name : NULL);
-    set(req, "AI_MODEL", req->answered.model);
-    set(req, "AI_RESPONSE_MODEL", req->answered.response_model);
-    set_route(req, account);
-    set_count(req, "AI_PROMPT_TOKENS", u->prompt_tokens);
-    set_count(req, "AI_COMPLETION_TOKENS", u->completion_tokens);
-    set_count(req, "AI_TOTAL_TOKENS", u->total_tokens);
-    set(req, "AI_COST", account->priced ? aip_pico_text(account->cost_pico, req->r->pool) : NULL);
-    set_count(req, "AI_ATTEMPTS", req->upstream.n);
-    set_count(req, "AI_TTFT_MS",
+    apr_table_t *table = req->r->subprocess_env;
+    const env_t env = {req->r->pool, table, is_fresh(table)};
+    set(&env, "AI_TARGET", target ? target->name : NULL);
+    set(&env, "AI_PROVIDER", target ? target->provider_name : NULL);
+    set(&env, "AI_MODEL", req->answered.model);
+    set(&env, "AI_RESPONSE_MODEL", req->answered.response_model);
+    set_route(&env, req, account);
+    set_count(&env, "AI_PROMPT_TOKENS", u->prompt_tokens);
+    set_count(&env, "AI_COMPLETION_TOKENS", u->completion_tokens);
+    set_count(&env, "AI_TOTAL_TOKENS", u->total_tokens);
+    set(&env, "AI_COST", account->priced ? aip_pico_text(account->cost_pico, req->r->pool) : NULL);
+    set_count(&env, "AI_ATTEMPTS", req->upstream.n);
+    set_count(&env, "AI_TTFT_MS",
               account->first_token >= 0 ? apr_time_as_msec(account->first_token) : -1);
-    set(req, "AI_TRACE_ID", req->trace.trace_id);
+    set(&env, "AI_TRACE_ID", req->trace.trace_id);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What logs and traces say of a target in each request: written when the server starts, copied
- * afterwards. */
+/* What logs and traces say of a gateway and a target in each request: written when the server
+ * starts, copied afterwards. */
 #include "fragments.h"
 
 #include "aip/observe.h"
@@ -82,10 +82,20 @@ static aip_span_t server_of(const aip_target_t *target, apr_pool_t *pool)
     return (aip_span_t){otlp.data, otlp.len};
 }
 
+static aip_span_t labels_of(const aip_targets_t *targets, apr_pool_t *pool)
+{
+    aip_json_out_t out;
+    aip_json_out_init(&out, pool, ROOM);
+    aip_json_out_text(&out, "server", targets->server);
+    aip_json_out_text(&out, "pool", targets->pool);
+    return (aip_span_t){out.data, out.len};
+}
+
 void aip_fragments_make(apr_pool_t *pconf)
 {
     for (int i = 0; i < aip_registry->targets->nelts; i++) {
-        const aip_targets_t *targets = APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *);
+        aip_targets_t *targets = APR_ARRAY_IDX(aip_registry->targets, i, aip_targets_t *);
+        targets->labels = labels_of(targets, pconf);
         for (int k = 0; k < targets->n; k++) {
             aip_target_t *target = targets->list[k];
             aip_fragments_t *fragments = apr_palloc(pconf, sizeof *fragments);

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the lines of AIStatisticsLog go. Logs are opened before privileges are dropped. To a file a
- * line is one appending write, in the thread that has it; to a program, a FIFO or a terminal it
- * goes by way of a queue, since these may stop reading. */
+/* Where the lines of AIStatisticsLog go. Logs are opened before privileges are dropped. To a
+ * program, a FIFO or a terminal a line goes by way of a queue, since these may stop reading. */
 #include "log_sink.h"
 
 #include "../shared/line_queue.h"
+#include "line_file.h"
 #include "log_pipe.h"
 
 #include "aip/observe.h"
 #include "aip/state.h"
 
-#include <apr_hash.h>
 #include <apr_portable.h>
 #include <apr_shm.h>
 #include <apr_strings.h>
@@ -23,22 +22,32 @@
 APLOG_USE_MODULE(ai_proxy_adv);
 
 #define MUTEX_TYPE "ai-statistics"
+#define LOOK_AGAIN apr_time_from_msec(10)
 
 struct aip_log_sink_t {
     const char *name;
     apr_file_t *file;     /* NULL: a program */
     aip_log_pipe_t *pipe; /* NULL: a file */
     bool stream;          /* no regular file: by way of the queue */
+    apr_size_t buffer;    /* AIStatisticsLogBuffer; the largest, if sections differ */
     aip_line_sink_t line;
-    aip_line_queue_t *queue;
+    aip_line_queue_t *queue;    /* in a child: of a stream */
+    aip_line_file_t *line_file; /* in a child: of a file */
 };
 
-static apr_hash_t *sinks; /* AIStatisticsLog -> aip_log_sink_t * */
+/* A value of AIStatisticsLog, known by its address, and what it means. */
+typedef struct named_t {
+    const char *name;
+    aip_log_sink_t *sink;
+} named_t;
+
+static apr_array_header_t *sinks; /* of aip_log_sink_t * */
+static apr_array_header_t *names; /* of named_t */
 
 int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
     (void)plog, (void)ptemp;
-    sinks = NULL;
+    sinks = names = NULL;
     return ap_mutex_register(pconf, MUTEX_TYPE, NULL, APR_LOCK_DEFAULT, 0) == APR_SUCCESS
                ? OK
                : HTTP_INTERNAL_SERVER_ERROR;
@@ -47,7 +56,6 @@ int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *pte
 static void start_queue(aip_log_sink_t *sink, apr_pool_t *pchild, server_rec *s)
 {
     apr_global_mutex_t **mutex = &sink->line.mutex;
-    sink->line.dropped = &aip_shared_words()->statistics_dropped;
     apr_status_t rv = apr_global_mutex_child_init(mutex, apr_global_mutex_lockfile(*mutex), pchild);
     rv = rv ? rv : aip_line_queue_start(&sink->queue, &sink->line, pchild);
     if (sink->pipe) {
@@ -64,11 +72,13 @@ static void start_queue(aip_log_sink_t *sink, apr_pool_t *pchild, server_rec *s)
 
 void aip_statistics_init(apr_pool_t *pchild, server_rec *s)
 {
-    for (apr_hash_index_t *i = sinks ? apr_hash_first(pchild, sinks) : NULL; i;
-         i = apr_hash_next(i)) {
-        aip_log_sink_t *sink = apr_hash_this_val(i);
+    for (int i = 0; sinks && i < sinks->nelts; i++) {
+        aip_log_sink_t *sink = APR_ARRAY_IDX(sinks, i, aip_log_sink_t *);
+        sink->line.dropped = &aip_shared_words()->statistics_dropped;
         if (sink->stream) {
             start_queue(sink, pchild, s);
+        } else {
+            sink->line_file = aip_line_file_start(&sink->line, sink->buffer, pchild);
         }
     }
 }
@@ -78,18 +88,41 @@ static apr_status_t share(aip_log_sink_t *sink, apr_pool_t *pconf, server_rec *s
     apr_shm_t *segment;
     apr_status_t rv = apr_shm_create(&segment, sizeof *sink->line.shared, NULL, pconf);
     sink->line.shared = rv ? NULL : apr_shm_baseaddr_get(segment);
-    return rv ? rv
-              : ap_global_mutex_create(&sink->line.mutex, NULL, MUTEX_TYPE,
-                                       apr_psprintf(pconf, "%u", apr_hash_count(sinks)), s, pconf,
-                                       0);
+    return rv || !sink->stream ? rv
+                               : ap_global_mutex_create(&sink->line.mutex, NULL, MUTEX_TYPE,
+                                                        apr_itoa(pconf, sinks->nelts), s, pconf, 0);
+}
+
+static const char *path_of(const aip_log_sink_t *sink, apr_pool_t *pool)
+{
+    const char *path = ap_server_root_relative(pool, sink->name);
+    return path ? path : sink->name;
+}
+
+/* Whether a file ends in the middle of a line, such as one that filled the disk: seen twice, since
+ * a child of before may be about to write the rest. */
+static bool ends_torn(const char *path)
+{
+    struct stat st;
+    char last = '\0';
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    for (int i = 0; i < 2 && fd >= 0 && last != '\n'; i++) {
+        apr_sleep(i * LOOK_AGAIN);
+        if (fstat(fd, &st) != 0 || pread(fd, &last, 1, st.st_size - 1) != 1) {
+            last = '\n'; /* it is empty */
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return fd >= 0 && last != '\n';
 }
 
 static apr_status_t open_file(aip_log_sink_t *sink, apr_pool_t *pconf)
 {
     struct stat st;
-    const char *path = ap_server_root_relative(pconf, sink->name);
     apr_status_t rv =
-        apr_file_open(&sink->file, path ? path : sink->name,
+        apr_file_open(&sink->file, path_of(sink, pconf),
                       APR_FOPEN_WRITE | APR_FOPEN_APPEND | APR_FOPEN_CREATE | APR_FOPEN_LARGEFILE,
                       APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_GREAD, pconf);
     rv = rv ? rv : apr_os_file_get(&sink->line.fd, sink->file);
@@ -110,7 +143,10 @@ static apr_status_t open_sink(aip_log_sink_t *sink, apr_pool_t *pconf, server_re
     } else {
         rv = open_file(sink, pconf);
     }
-    rv = rv == APR_SUCCESS && sink->stream ? share(sink, pconf, s) : rv;
+    rv = rv ? rv : share(sink, pconf, s);
+    if (rv == APR_SUCCESS && !sink->stream) {
+        sink->line.shared->torn = ends_torn(path_of(sink, pconf));
+    }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AIP0050: cannot open AIStatisticsLog %s",
                      sink->name);
@@ -118,41 +154,79 @@ static apr_status_t open_sink(aip_log_sink_t *sink, apr_pool_t *pconf, server_re
     return rv;
 }
 
+aip_log_sink_t *aip_log_sink_get(const char *name)
+{
+    for (int i = 0; name && names && i < names->nelts; i++) {
+        const named_t *named = &APR_ARRAY_IDX(names, i, named_t);
+        if (named->name == name) {
+            return named->sink;
+        }
+    }
+    return NULL;
+}
+
+static aip_log_sink_t *find(const char *name)
+{
+    for (int i = 0; i < sinks->nelts; i++) {
+        aip_log_sink_t *sink = APR_ARRAY_IDX(sinks, i, aip_log_sink_t *);
+        if (strcmp(sink->name, name) == 0) {
+            return sink;
+        }
+    }
+    return NULL;
+}
+
+/* What holds in a section, together with what its server says. */
+static const aip_location_fields_t *fields_of(const aip_section_t *section, apr_pool_t *ptemp)
+{
+    aip_dir_conf_t *server =
+        ap_get_module_config(section->server->lookup_defaults, &ai_proxy_adv_module);
+    const aip_dir_conf_t *merged = server && server != section->dir
+                                       ? aip_config_merge_dir(ptemp, server, section->dir)
+                                       : section->dir;
+    return &merged->f;
+}
+
+static apr_status_t open_log(const aip_location_fields_t *f, apr_pool_t *pconf, server_rec *s)
+{
+    const char *name = f->statistics_log;
+    apr_size_t buffer = (apr_size_t)f->statistics_log_buffer;
+    apr_status_t rv = APR_SUCCESS;
+    aip_log_sink_t *sink = find(name);
+    if (!sink) {
+        sink = apr_pcalloc(pconf, sizeof *sink);
+        *sink = (aip_log_sink_t){.name = name, .line = {.name = name, .server = s}};
+        APR_ARRAY_PUSH(sinks, aip_log_sink_t *) = sink;
+        rv = open_sink(sink, pconf, s);
+    }
+    sink->buffer = buffer > sink->buffer ? buffer : sink->buffer;
+    if (!aip_log_sink_get(name)) {
+        APR_ARRAY_PUSH(names, named_t) = (named_t){name, sink};
+    }
+    return rv;
+}
+
 int aip_statistics_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
-    (void)plog, (void)ptemp;
-    sinks = apr_hash_make(pconf);
+    (void)plog;
+    sinks = apr_array_make(pconf, 4, sizeof(aip_log_sink_t *));
+    names = apr_array_make(pconf, 4, sizeof(named_t));
     for (int i = 0; i < aip_registry->sections->nelts; i++) {
         const aip_section_t *section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
-        const char *name = section->dir->f.statistics_log;
-        if (name && !apr_hash_get(sinks, name, APR_HASH_KEY_STRING)) {
-            aip_log_sink_t *sink = apr_pcalloc(pconf, sizeof *sink);
-            *sink = (aip_log_sink_t){.name = name, .line = {.name = name, .server = s}};
-            apr_hash_set(sinks, name, APR_HASH_KEY_STRING, sink);
-            if (open_sink(sink, pconf, s) != APR_SUCCESS) {
-                return HTTP_INTERNAL_SERVER_ERROR;
-            }
+        const aip_location_fields_t *f = fields_of(section, ptemp);
+        if (f->statistics_log && open_log(f, pconf, s) != APR_SUCCESS) {
+            return HTTP_INTERNAL_SERVER_ERROR;
         }
     }
     return OK;
 }
 
-aip_log_sink_t *aip_log_sink_get(const char *name)
+void aip_log_sink_write(aip_log_sink_t *sink, aip_span_t line)
 {
-    return name && sinks ? apr_hash_get(sinks, name, APR_HASH_KEY_STRING) : NULL;
-}
-
-void aip_log_sink_write(aip_log_sink_t *sink, aip_span_t line, const request_rec *r)
-{
-    if (sink->stream) {
-        if (sink->queue) {
-            aip_line_queue_add(sink->queue, line);
-        }
-        return;
-    }
-    apr_status_t rv = apr_file_write_full(sink->file, line.data, line.len, NULL);
-    if (rv != APR_SUCCESS) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r, "AIP0051: cannot write to AIStatisticsLog");
+    if (!sink->stream) {
+        aip_line_file_add(sink->line_file, line);
+    } else if (sink->queue) {
+        aip_line_queue_add(sink->queue, line);
     }
 }
 

@@ -53,7 +53,7 @@ static void put_meta(aip_json_out_t *out, const aip_request_t *req, const aip_ta
     aip_json_out_text(out, "request_model", model);
     aip_json_out_text(out, "response_model", a->response_model ? a->response_model : model);
     aip_json_out_int(out, "llm_latency", apr_time_as_msec(req->account->total));
-    aip_json_out_text(out, "request_mode", req->stream ? "stream" : "oneshot");
+    aip_json_out_plain(out, "request_mode", req->stream ? AIP_SPAN("stream") : AIP_SPAN("oneshot"));
     if (target && target->provider->api_version) {
         aip_json_out_text(out, "azure_instance_id", target->f.azure_instance);
         aip_json_out_text(out, "azure_deployment_id", target->f.azure_deployment_id);
@@ -207,16 +207,15 @@ static void put_line(aip_json_out_t *out, const aip_request_t *req, const aip_ta
     char time[APR_RFC822_DATE_LEN];
     ap_recent_rfc822_date(time, r->request_time);
     aip_json_out_object(out, NULL);
-    aip_json_out_text(out, "time", time);
+    aip_json_out_plain(out, "time", (aip_span_t){time, sizeof time - 1});
     aip_json_out_int(out, "started_at", apr_time_as_msec(r->request_time));
     aip_json_out_text(out, "request_id",
                       r->log_id ? r->log_id : apr_table_get(r->subprocess_env, "UNIQUE_ID"));
     if (*req->trace.trace_id) {
-        aip_json_out_text(out, "trace_id", req->trace.trace_id);
-        aip_json_out_text(out, "span_id", req->trace.span_id);
+        aip_json_out_plain(out, "trace_id", (aip_span_t){req->trace.trace_id, AIP_TRACE_ID_HEX});
+        aip_json_out_plain(out, "span_id", (aip_span_t){req->trace.span_id, AIP_SPAN_ID_HEX});
     }
-    aip_json_out_text(out, "server", req->conf->targets->server);
-    aip_json_out_text(out, "pool", req->conf->targets->pool);
+    aip_json_out_members(out, req->conf->targets->labels);
     aip_json_out_text(out, "path", r->uri);
     aip_json_out_int(out, "status", req->account->status);
     aip_json_out_text(out, "error_type", req->account->error_type);
@@ -263,7 +262,7 @@ int aip_statistics_write(request_rec *r)
     aip_signals_block(&before); /* not in the middle of a line, either */
     aip_json_out_init(&out, r->pool, 4096);
     put_line(&out, req, target);
-    aip_log_sink_write(sink, (aip_span_t){out.data, out.len}, r);
+    aip_log_sink_write(sink, (aip_span_t){out.data, out.len});
     aip_signals_restore(&before);
     return OK;
 }

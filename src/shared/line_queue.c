@@ -58,12 +58,16 @@ static void copy_in(aip_line_queue_t *queue, const void *data, apr_size_t len)
     queue->high = queue->head > queue->high ? queue->head : queue->high;
 }
 
-static void tell(const aip_line_queue_t *queue, const char *why)
+bool aip_line_pipe_may_tell(aip_line_pipe_t *pipe)
 {
     apr_int64_t now = apr_time_sec(apr_time_now());
-    apr_int64_t last = atomic_load(&queue->sink.shared->told_at);
-    if (now - last >= TELL_EVERY &&
-        atomic_compare_exchange_strong(&queue->sink.shared->told_at, &last, now)) {
+    apr_int64_t last = atomic_load(&pipe->told_at);
+    return now - last >= TELL_EVERY && atomic_compare_exchange_strong(&pipe->told_at, &last, now);
+}
+
+static void tell(const aip_line_queue_t *queue, const char *why)
+{
+    if (aip_line_pipe_may_tell(queue->sink.shared)) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, queue->sink.server,
                      "AIP0310: AIStatisticsLog %s: %s; lines are dropped, %" APR_UINT64_T_FMT
                      " so far",

@@ -11,9 +11,10 @@
 #include <httpd.h>
 #include <stdatomic.h>
 
-/** What the queues of all children have in common about one pipe; in shared memory. */
+/** What all children have in common about one pipe or file; in shared memory. */
 typedef struct aip_line_pipe_t {
-    _Atomic(apr_uint32_t) torn;   /**< not 0: the last line has no end; written under the lock */
+    _Atomic(apr_uint32_t) torn;   /**< not 0: the last line has no end; of a pipe: written under the
+                                     lock */
     _Atomic(apr_int64_t) told_at; /**< seconds: last message about dropped lines */
 } aip_line_pipe_t;
 
@@ -25,6 +26,9 @@ typedef struct aip_line_sink_t {
     _Atomic(apr_uint64_t) *dropped; /**< shared: lines, counted up */
     server_rec *server;
 } aip_line_sink_t;
+
+/** Whether to log that lines are dropped: once a minute, of all children together. Takes note. */
+bool aip_line_pipe_may_tell(aip_line_pipe_t *pipe);
 
 typedef struct aip_line_queue_t aip_line_queue_t;
 

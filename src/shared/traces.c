@@ -50,14 +50,14 @@ static exporter_t *start(const aip_traces_conf_t *conf, apr_pool_t *pchild, serv
 {
     exporter_t *exporter = apr_pcalloc(pchild, sizeof *exporter);
     apr_pool_t *pool;
-    exporter->core =
-        (aip_trace_exporter_t){.conf = conf,
-                               .version = AIP_VERSION,
-                               .instance = aip_machine_id(),
-                               .queue = aip_trace_queue_create(conf->queue_size, pchild),
-                               .counts = aip_traces_counts(),
-                               .log = {log_line, s},
-                               .wait = wait_for};
+    exporter->core = (aip_trace_exporter_t){
+        .conf = conf,
+        .version = AIP_VERSION,
+        .instance = aip_machine_id(),
+        .queue = aip_trace_queue_create(conf->queue_size, AIP_TRACE_BATCH_BYTES, pchild),
+        .counts = aip_traces_counts(),
+        .log = {log_line, s},
+        .wait = wait_for};
     apr_status_t rv = aip_pool_create_locked(&pool, pchild);
     exporter->core.pool = pool;
     if (rv == APR_SUCCESS && exporter->core.queue) {

@@ -123,27 +123,31 @@ static apr_uint64_t rotate(apr_uint64_t x, int k)
     return (x << k) | (x >> (64 - k));
 }
 
-/* https://prng.di.unimi.it/xoshiro256starstar.c */
-static apr_uint64_t next_random(void)
-{
-    static _Thread_local apr_uint64_t s[4];
-    if (!(s[0] | s[1] | s[2] | s[3])) {
-        (void)apr_generate_random_bytes((unsigned char *)s, sizeof s);
-    }
-    apr_uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = rotate(s[3], 45);
-    return result;
-}
+/* Found without a call. musl refuses that in what is loaded later. */
+#ifdef __GLIBC__
+#define NEAR __attribute__((tls_model("initial-exec")))
+#else
+#define NEAR
+#endif
 
-static apr_uint64_t random_not_zero(void)
+/* Numbers other than 0. https://prng.di.unimi.it/xoshiro256starstar.c */
+static void randomize(apr_uint64_t *numbers, int n)
 {
-    apr_uint64_t x = next_random();
-    return x ? x : 1;
+    static _Thread_local NEAR apr_uint64_t state[4];
+    apr_uint64_t *s = state;
+    if (!(s[0] | s[1] | s[2] | s[3])) {
+        (void)apr_generate_random_bytes((unsigned char *)s, sizeof state);
+    }
+    for (int i = 0; i < n; i++) {
+        apr_uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = rotate(s[3], 45);
+        numbers[i] = result ? result : 1;
+    }
 }
 
 /* Eight digits at once, each in a byte, the first one in the highest. */
@@ -199,11 +203,13 @@ bool aip_trace_sampled(const char *trace_id, double ratio)
 
 void aip_trace_begin(aip_trace_context_t *context, const char *traceparent, double ratio)
 {
+    apr_uint64_t x[3];
+    randomize(x, 3);
     *context = (aip_trace_context_t){.sampled = false};
-    write_hex(random_not_zero(), context->span_id);
+    write_hex(x[0], context->span_id);
     if (!aip_traceparent_parse(traceparent, context)) {
-        write_hex(random_not_zero(), context->trace_id);
-        write_hex(random_not_zero(), context->trace_id + AIP_SPAN_ID_HEX);
+        write_hex(x[1], context->trace_id);
+        write_hex(x[2], context->trace_id + AIP_SPAN_ID_HEX);
         context->sampled = aip_trace_sampled(context->trace_id, ratio);
     }
 }

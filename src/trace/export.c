@@ -9,10 +9,8 @@
 
 #include <apr_strings.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define BATCH_BYTES (1u << 20)
 #define ANSWER_MAX (64u << 10)
 #define ATTEMPTS 5
 #define FIRST_PAUSE apr_time_from_msec(500)
@@ -185,41 +183,24 @@ static void deliver(run_t *run, aip_span_t body, int spans)
              : answer.why);
 }
 
-static aip_span_t join(const run_t *run, const aip_trace_item_t *list, int *spans)
+/* Written where the spans are: they are not copied again. */
+static aip_span_t body_of(const run_t *run, aip_trace_batch_t *batch)
 {
-    size_t len = 0;
-    for (const aip_trace_item_t *item = list; item; item = item->next) {
-        len += item->len;
-    }
-    aip_span_t head = aip_otlp_head(&run->origin, len, run->pool);
-    char *body = apr_palloc(run->pool, head.len + len), *p = body + head.len;
+    aip_span_t head = aip_otlp_head(&run->origin, batch->len, run->pool);
+    char *body = batch->data + AIP_TRACE_HEAD - head.len;
     memcpy(body, head.data, head.len);
-    *spans = 0;
-    for (const aip_trace_item_t *item = list; item; item = item->next) {
-        memcpy(p, item->data, item->len);
-        p += item->len;
-        *spans += item->spans;
-    }
-    return (aip_span_t){body, head.len + len};
+    return (aip_span_t){body, head.len + batch->len};
 }
 
 /* One batch. @return false: there was nothing */
 static bool send_batch(run_t *run)
 {
-    int spans;
-    aip_trace_item_t *list = aip_trace_queue_take(run->exporter->queue, BATCH_BYTES);
-    if (!list) {
+    aip_trace_batch_t *batch = aip_trace_queue_take(run->exporter->queue);
+    if (!batch) {
         return false;
     }
-    aip_span_t body = join(run, list, &spans);
-    /* Under prefork the child's only other thread may have been ended inside of malloc(): what
-     * that thread has allocated is not given back any more. */
-    while (list && !aip_is_stopping(run->exporter->stop)) {
-        aip_trace_item_t *next = list->next;
-        free(list);
-        list = next;
-    }
-    deliver(run, body, spans);
+    deliver(run, body_of(run, batch), batch->spans);
+    aip_trace_queue_give_back(run->exporter->queue, batch);
     apr_pool_clear(run->pool);
     return true;
 }

@@ -312,27 +312,47 @@ START_TEST(test_skim)
 }
 END_TEST
 
+/* Something nested, with so many bytes between two of its values or in a string. */
+static const char *nested_with(int pad, bool in_string)
+{
+    static const char shape[] =
+        "{\"x\":[%*s\"]}\",\"\\\"]\",[],{\"y\":{}}],\"%.*s\\\\\":\"\\\\\\\"]\",\"z\":\"[{\"}";
+    const char *text = apr_psprintf(pool, "%*s", pad, "");
+
+    for (char *p = (char *)text; *p; p++)
+        *p = "a[{}]"[(p - text) % 5];
+    return apr_psprintf(pool, shape, in_string ? 0 : pad, "", in_string ? pad : 0, text);
+}
+
+static void check_nested(const char *nested)
+{
+    const aip_span_t name = AIP_SPAN("n"), expected = {nested, strlen(nested)};
+    const char *text = apr_psprintf(pool, "{\"m\":%s,\"n\":%s}", nested, nested);
+    const char *array = apr_psprintf(pool, "[%s,oops", text);
+    const aip_span_t copy = exact_copy((aip_span_t){text, strlen(text)});
+    aip_json_member_t n;
+
+    ck_assert_int_eq(aip_json_object_skim(copy, &name, 1, &n), AIP_JSON_OK);
+    assert_span("nested", n.value, expected);
+    for (size_t cut = 1; cut < copy.len; cut++) {
+        const aip_span_t less = exact_copy((aip_span_t){text, cut});
+        ck_assert_int_ne(aip_json_object_skim(less, &name, 1, &n), AIP_JSON_OK);
+        free_copy(less);
+    }
+    free_copy(copy);
+    ck_assert(aip_json_first_skim((aip_span_t){array, strlen(array)}, &name, 1, &n));
+    assert_span("first", n.value, expected);
+}
+
 /* Brackets in strings, behind escapes, and at every place of a block of bytes. */
 START_TEST(test_skim_nested)
 {
-    static const char nested[] = "{\"x\":[\"]}\",\"\\\"]\",[],{\"y\":{}}],\"z\":\"[{\"}";
     const aip_span_t name = AIP_SPAN("n");
     aip_json_member_t n;
 
-    for (int pad = 0; pad < 40; pad++) {
-        const char *text = apr_psprintf(pool, "{\"m\":%*s%s,\"n\":%s}", pad, "", nested, nested);
-        const char *array = apr_psprintf(pool, "[%*s%s,oops", pad, "", text);
-        const aip_span_t copy = exact_copy((aip_span_t){text, strlen(text)});
-        ck_assert_int_eq(aip_json_object_skim(copy, &name, 1, &n), AIP_JSON_OK);
-        assert_span("nested", n.value, AIP_SPAN(nested));
-        for (size_t cut = 1; cut < copy.len; cut++) {
-            const aip_span_t less = exact_copy((aip_span_t){text, cut});
-            ck_assert_int_ne(aip_json_object_skim(less, &name, 1, &n), AIP_JSON_OK);
-            free_copy(less);
-        }
-        free_copy(copy);
-        ck_assert(aip_json_first_skim((aip_span_t){array, strlen(array)}, &name, 1, &n));
-        assert_span("first", n.value, AIP_SPAN(nested));
+    for (int pad = 0; pad < 140; pad++) {
+        check_nested(nested_with(pad, false));
+        check_nested(nested_with(pad, true));
     }
     ck_assert(!aip_json_first_skim(AIP_SPAN("[]"), &name, 1, &n));
     ck_assert(!aip_json_first_skim(AIP_SPAN("[1]"), &name, 1, &n));

@@ -4,7 +4,6 @@
 #include "aip/trace_names.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fixture.h"
@@ -16,19 +15,22 @@ static aip_span_t text(const char *s)
     return (aip_span_t){s, strlen(s)};
 }
 
-static void give_back(aip_trace_item_t *list)
+/* Takes a batch, and gives it back. */
+static void take(aip_trace_queue_t *queue, const char *data, int requests, int spans)
 {
-    while (list) {
-        aip_trace_item_t *next = list->next;
-        free(list);
-        list = next;
-    }
+    aip_trace_batch_t *batch = aip_trace_queue_take(queue);
+    ck_assert_ptr_nonnull(batch);
+    ck_assert_uint_eq(batch->len, strlen(data));
+    ck_assert_mem_eq(batch->data + AIP_TRACE_HEAD, data, batch->len);
+    ck_assert_int_eq(batch->requests, requests);
+    ck_assert_int_eq(batch->spans, spans);
+    aip_trace_queue_give_back(queue, batch);
 }
 
 START_TEST(bounded)
 {
-    aip_trace_queue_t *queue = aip_trace_queue_create(4, pool);
-    ck_assert_ptr_null(aip_trace_queue_take(queue, 100));
+    aip_trace_queue_t *queue = aip_trace_queue_create(4, 100, pool);
+    ck_assert_ptr_null(aip_trace_queue_take(queue));
     ck_assert_int_eq(aip_trace_queue_push(queue, text("a"), 1), AIP_TRACE_QUEUED);
     ck_assert(!aip_trace_queue_pressed(queue));
     ck_assert_int_eq(aip_trace_queue_push(queue, text("b"), 2), AIP_TRACE_QUEUED_WAKE);
@@ -36,43 +38,48 @@ START_TEST(bounded)
     ck_assert_int_eq(aip_trace_queue_push(queue, text("c"), 3), AIP_TRACE_QUEUED);
     ck_assert_int_eq(aip_trace_queue_push(queue, text("d"), 4), AIP_TRACE_QUEUED);
     ck_assert_int_eq(aip_trace_queue_push(queue, text("e"), 5), AIP_TRACE_FULL);
-    aip_trace_item_t *list = aip_trace_queue_take(queue, 100);
-    const char *expected = "abcd";
-    int n = 0;
-    for (const aip_trace_item_t *item = list; item; item = item->next, n++) {
-        ck_assert_int_eq(item->data[0], expected[n]);
-        ck_assert_int_eq(item->spans, n + 1);
-    }
-    ck_assert_int_eq(n, 4);
-    give_back(list);
-    ck_assert_ptr_null(aip_trace_queue_take(queue, 100));
+    take(queue, "abcd", 4, 10);
+    ck_assert_ptr_null(aip_trace_queue_take(queue));
     ck_assert_int_eq(aip_trace_queue_push(queue, text("f"), 1), AIP_TRACE_QUEUED);
-    give_back(aip_trace_queue_take(queue, 100));
+    take(queue, "f", 1, 1);
 }
 END_TEST
 
 START_TEST(batches)
 {
-    aip_trace_queue_t *queue = aip_trace_queue_create(10, pool);
-    for (int i = 0; i < 5; i++) {
-        aip_trace_queue_push(queue, text(i == 2 ? "0123456789" : "0123"), 1);
-    }
-    static const int sizes[] = {2, 1, 2}; /* 4 + 4; 10 alone, though too long; 4 + 4 */
-    for (int b = 0; b < 3; b++) {
-        aip_trace_item_t *list = aip_trace_queue_take(queue, 8);
-        int n = 0;
-        for (const aip_trace_item_t *item = list; item; item = item->next) {
-            n++;
+    aip_trace_queue_t *queue = aip_trace_queue_create(10, 8, pool);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 5; i++) {
+            aip_trace_queue_push(queue, text(i == 2 ? "0123456789" : "0123"), 1);
         }
-        ck_assert_int_eq(n, sizes[b]);
-        give_back(list);
-        if (b == 1) { /* what comes meanwhile goes to the end */
-            aip_trace_queue_push(queue, text("last"), 7);
-        }
+        take(queue, "01230123", 2, 2);
+        take(queue, "0123456789", 1, 1);              /* alone, though too long */
+        aip_trace_queue_push(queue, text("last"), 7); /* what comes meanwhile goes to the end */
+        take(queue, "01230123", 2, 2);
+        take(queue, "last", 1, 7);
+        ck_assert_ptr_null(aip_trace_queue_take(queue));
     }
-    aip_trace_item_t *last = aip_trace_queue_take(queue, 8);
-    ck_assert_int_eq(last->spans, 7);
-    give_back(last);
+}
+END_TEST
+
+/* A long batch that was given back is not the spare one: the next may be of the usual length. */
+START_TEST(given_back)
+{
+    aip_trace_queue_t *queue = aip_trace_queue_create(10, 8, pool);
+    aip_trace_queue_push(queue, text("0123456789"), 1);
+    take(queue, "0123456789", 1, 1);
+    aip_trace_queue_push(queue, text("01234567"), 1);
+    aip_trace_queue_push(queue, text("8"), 1);
+    aip_trace_batch_t *one = aip_trace_queue_take(queue), *two = aip_trace_queue_take(queue);
+    ck_assert_uint_eq(one->room, 8);
+    ck_assert_uint_eq(two->room, 8);
+    aip_trace_queue_give_back(queue, one);
+    aip_trace_queue_give_back(queue, two);
+    aip_trace_queue_push(queue, text("0123456789"), 1);
+    aip_trace_queue_push(queue, text("again"), 1);
+    take(queue, "0123456789", 1, 1);
+    ck_assert_ptr_eq(aip_trace_queue_take(queue), one);
+    aip_trace_queue_give_back(queue, one);
 }
 END_TEST
 
@@ -90,7 +97,7 @@ static void *push_many(void *queue)
 
 START_TEST(threads)
 {
-    aip_trace_queue_t *queue = aip_trace_queue_create(100, pool);
+    aip_trace_queue_t *queue = aip_trace_queue_create(100, 10, pool);
     pthread_t ids[THREADS];
     long pushed = 0, got = 0;
     for (int i = 0; i < THREADS; i++) {
@@ -98,16 +105,14 @@ START_TEST(threads)
     }
     for (int i = 0; i < THREADS + 1; i++) {
         void *n = NULL;
-        aip_trace_item_t *list;
+        aip_trace_batch_t *batch;
         if (i < THREADS) {
             pthread_join(ids[i], &n);
         }
         pushed += (long)n;
-        while ((list = aip_trace_queue_take(queue, 10)) != NULL) {
-            for (const aip_trace_item_t *item = list; item; item = item->next) {
-                got++;
-            }
-            give_back(list);
+        while ((batch = aip_trace_queue_take(queue)) != NULL) {
+            got += batch->requests;
+            aip_trace_queue_give_back(queue, batch);
         }
     }
     ck_assert_int_ge(pushed, 100);
@@ -175,6 +180,7 @@ Suite *trace_export_suite(void)
     tcase_add_checked_fixture(tcase, pool_setup, pool_teardown);
     tcase_add_test(tcase, bounded);
     tcase_add_test(tcase, batches);
+    tcase_add_test(tcase, given_back);
     tcase_add_test(tcase, threads);
     tcase_add_loop_test(tcase, answers, 0, ROWS(verdicts));
     tcase_add_loop_test(tcase, patience, 0, ROWS(pauses));
