@@ -7,6 +7,7 @@ use strict;
 use warnings FATAL => 'all';
 use lib 't/lib';
 use AIPTest;
+use AIPTest::Numbered;
 use POSIX ();
 use Time::HiRes qw(time);
 
@@ -20,29 +21,14 @@ sub gateway {
         . "AIModelOptionsUpstreamUrl \"http://127.0.0.1:\${MOCK_1_PORT}/v1/chat/completions\"\nAILoggingLogStatistics On\nAILoggingLogPayloads On\n</AITarget>\n</Location>\n";
 }
 
-my $number = 0;
 my %unanswered;
-
-# The next number, and about so many bytes, as a chat.
-sub numbered {
-    my ($bytes) = @_;
-    ++$number;
-    return '{"model":"m","messages":[{"role":"user","content":"#' . $number . '#' . 'word ' x ($bytes / 5) . '"}]}';
-}
 
 # A request whose line has a number of its own.
 sub ask {
     my ($path, $bytes) = @_;
     my $r = client(port => port('SPARE_1'))->post($path, numbered($bytes));
     $r->{status} == 200 or die "status $r->{status}\n";
-    return $number;
-}
-
-# The number of a line, if it is whole: its beginning, its text and its end, each once.
-sub whole {
-    my ($line) = @_;
-    return if (() = $line =~ /\{"time":"/g) != 1 || (() = $line =~ /"tried_targets":/g) != 1;
-    return $line =~ /\A\{"time":"[^#]*"payload":\{"request":"[^#]*#(\d+)#(?:word )*\\".*"took_ms":[\d.]+\}\]\}\}\}\z/;
+    return number();
 }
 
 # The numbers of the lines of files, in their order; dies where one is not whole.
@@ -50,7 +36,7 @@ sub numbers {
     my @numbers;
     for my $file (@_) {
         for my $line (split /\n/, -e $file ? slurp($file) : '') {
-            my ($got) = whole($line) or die "no line: " . substr($line, 0, 200) . "\n";
+            my $got = whole($line) // die "no line: " . substr($line, 0, 200) . "\n";
             push @numbers, grep { !$unanswered{$_} } $got;
         }
     }
@@ -72,7 +58,7 @@ sub at_once {
     for my $round (1 .. $rounds) {
         for my $c (@clients) {
             $c->send_request('POST', $path, numbered($bytes));
-            push @numbers, $number;
+            push @numbers, number();
         }
         $_->answer->{status} == 200 or die "no answer\n" for @clients;
     }
@@ -122,7 +108,7 @@ if (!$pid) {
 }
 for (1 .. 40) { # httpd may close a connection on which no request has come yet
     my @number = eval { at_once('/rotated', 1, 1, 8000) };
-    @number ? push @numbers, @number : $unanswered{$number}++;
+    @number ? push @numbers, @number : $unanswered{number()}++;
 }
 waitpid $pid, 0;
 wait_until('the new generation', sub { (() = $h->log =~ /resuming normal operations/g) >= 2 });

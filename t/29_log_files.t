@@ -7,6 +7,7 @@ use strict;
 use warnings FATAL => 'all';
 use lib 't/lib';
 use AIPTest;
+use AIPTest::Numbered;
 use AIPTest::Process;
 use Time::HiRes qw(time);
 
@@ -32,15 +33,7 @@ sub server {
     return start_httpd("Listen 127.0.0.1:\${SPARE_1_PORT}\n${few}MaxKeepAliveRequests 0\n<Location /metrics>\nSetHandler ai-metrics\n</Location>\n" . join '', @_);
 }
 
-my $number = 0;
 my %unanswered;
-
-# The next number, and about so many bytes, as a chat.
-sub numbered {
-    my ($bytes) = @_;
-    ++$number;
-    return '{"model":"m","messages":[{"role":"user","content":"#' . $number . '#' . 'word ' x ($bytes / 5) . '"}]}';
-}
 
 sub new_client { return client(port => port('SPARE_1')) }
 
@@ -57,7 +50,7 @@ sub dropped { my ($c) = @_; return metrics($c) =~ /^aiproxy_log_lines_dropped_to
 # Requests of one client, each with a number of its own; returns the numbers.
 sub ask {
     my ($c, $name, @bytes) = @_;
-    my @numbers = map { $c->post("/$name", numbered($_))->{status} == 200 ? $number : die "no answer\n" } @bytes;
+    my @numbers = map { $c->post("/$name", numbered($_))->{status} == 200 ? number() : die "no answer\n" } @bytes;
     metrics($c);
     return @numbers;
 }
@@ -71,7 +64,7 @@ sub at_once {
         my @asked;
         for my $i (0 .. 7) {
             my $chat = numbered($bytes->[$n % @$bytes]);
-            $asked[$i] = $number;
+            $asked[$i] = number();
             eval { ($clients[$i] //= new_client())->send_request('POST', "/$names->[++$n % @$names]", $chat) };
         }
         $meanwhile->($round) if $meanwhile;
@@ -90,18 +83,11 @@ sub at_once {
     return @numbers;
 }
 
-# The number of a line, if it is whole: its beginning, its text and its end, each once.
-sub whole {
-    my ($line) = @_;
-    return undef if (() = $line =~ /\{"time":"/g) != 1 || (() = $line =~ /"tried_targets":/g) != 1;
-    return $line =~ /\A\{"time":"[^#]*"payload":\{"request":"[^#]*#(\d+)#(?:word )*\\".*"took_ms":[\d.]+\}\]\}\}\}\n\z/ ? $1 : undef;
-}
-
 # The numbers in a file, in their order; what is no whole line stands for itself.
 sub numbers {
     my ($name) = @_;
     my $file = log_of($name);
-    return grep { !$unanswered{$_} } map { whole($_) // $_ } split /^/, -e $file ? slurp($file) : '';
+    return grep { !$unanswered{$_} } map { (/\n\z/ ? whole($_) : undef) // $_ } split /^/, -e $file ? slurp($file) : '';
 }
 
 # Each line is there once, and whole; but so many that are half.
