@@ -362,7 +362,7 @@ my %elsewhere = (
         AITracesServiceName AITracesSamplingRatio AITracesQueueSize AITracesFlushInterval AITracesTimeout)),
     (map { $_ => 'of a server, not of a section: t/61_egress.t, t/62_egress_proxy.t, t/63_egress_rules.t' } qw(AIEgressProxy AIEgressProxyAuth AIEgressNoProxy
         AIEgressCaFile AIEgressMinTls AIEgressClientCert AIEgressAllow)),
-    AIStatisticsLogBuffer => 'the largest of the sections with a log counts: t/29_log_files.t',
+    AIStatisticsLogBuffer => 'when a line is there shows it: t/29_log_files.t',
     AIKeepAliveHold => 'only mod_status sees a thread that waits: t/34_hold.t',
     (map { $_ => 'without TLS to Redis there is nothing to see' } qw(AIVectordbRedisSsl AIVectordbRedisSslVerify AIVectordbRedisServerName)),
     (map { $_ => 'seen with a real PostgreSQL in t/49_pgvector_merge.t' } qw(AIVectordbPgvectorHost

@@ -104,7 +104,8 @@ sub have {
 
 # ---- when a line is there ----
 my $h = server("AIStatisticsLogBuffer 65536\n", gateway('plain', 0), gateway('of-server'), gateway('buffered', 65536), gateway('small', 8000), gateway('large', 400000),
-    gateway('least', 4000, 'shared'), gateway('most', 65536, 'shared'), gateway('none', 0, 'shared'));
+    gateway('least', 4000, 'shared'), gateway('most', 65536, 'shared'), gateway('none', 0, 'shared'),
+    "<Location /plain/in>\nAIStatisticsLogBuffer 65536\n</Location>\n");
 my $c = new_client();
 my @plain;
 for my $n (1 .. 3) {
@@ -134,7 +135,13 @@ waits('buffered', 20, 'buffered', 'with a buffer');
 waits('of-server', 20, 'of-server', 'with the buffer of the server');
 waits('buffered', 20, 'buffered', 'the next one');
 waits('buffered', 50_000, 'buffered', 'a line that just fits');
-waits($_, 10_000, 'shared', "a log with several buffers, $_") for qw(least most none);
+$waits{plain} = [@plain];
+waits('plain/in', 20, 'plain', 'with the buffer of an inner section');
+waits('most', 10_000, 'shared', 'a log with several buffers');
+for ([least => 10_000], [none => 20]) {
+    push @{$waits{shared}}, ask($c, 'most', 20), ask($c, @$_);
+    is_deeply([numbers('shared')], $waits{shared}, "a log with several buffers: a line of $_->[0] does not wait, nor what is before it");
+}
 
 # ---- lines that do not fit ----
 my @small = ask($c, 'small', 20, 20, 20_000);
@@ -144,7 +151,7 @@ is_deeply([numbers('small')], [@small], 'lines of one client keep their order');
 push @small, at_once(['small'], 12, [20, 3000, 7000, 20_000, 500]);
 have('small', 'many clients', 0, @small);
 have('shared', 'many clients, several buffers', 0, @{$waits{shared}}, at_once([qw(least most none)], 12, [20, 30_000, 3000, 70_000, 500, 12_000]));
-have('plain', 'many clients without a buffer', 0, @plain, at_once(['plain'], 6, [20, 30_000, 500]));
+have('plain', 'many clients without a buffer', 0, @{$waits{plain}}, at_once(['plain'], 6, [20, 30_000, 500]));
 have('large', 'many clients, long lines', 0, at_once(['large'], 20, [100_000, 20, 60_000, 500]));
 is(dropped($c), 0, 'no line is dropped');
 undef $c;

@@ -83,7 +83,8 @@ static uint64_t strings_of(uint64_t quotes)
     return quotes;
 }
 
-/* p at the opening bracket; brackets are counted, whatever their kind. @return NULL: no end */
+/* p at the opening bracket; brackets are counted, whatever their kind. @return NULL: no end, or a
+ * backslash outside of strings */
 static const char *pass_nested(const char *p, const char *end)
 {
     size_t open = 1;
@@ -93,7 +94,7 @@ static const char *pass_nested(const char *p, const char *end)
         char last[64] = {0};
         const size_t left = (size_t)(end - p), n = left < sizeof(last) ? left : sizeof(last);
         block_t b;
-        uint64_t strings, brackets;
+        uint64_t strings, brackets, stray;
 
         if (n < sizeof(last))
             memcpy(last, p, n);
@@ -102,6 +103,7 @@ static const char *pass_nested(const char *p, const char *end)
         strings = strings_of(b.quotes);
         b.closes &= ~strings;
         b.opens &= ~strings;
+        stray = b.slashes & ~strings;
         if (open > (size_t)__builtin_popcountll(b.closes)) { /* the end is not among them */
             open += (size_t)__builtin_popcountll(b.opens);
             open -= (size_t)__builtin_popcountll(b.closes);
@@ -110,9 +112,12 @@ static const char *pass_nested(const char *p, const char *end)
                 if (b.opens & brackets & -brackets)
                     open++;
                 else if (!--open)
-                    return p + __builtin_ctzll(brackets) + 1;
+                    return stray & ((brackets & -brackets) - 1) ? NULL
+                                                                : p + __builtin_ctzll(brackets) + 1;
             }
         }
+        if (stray)
+            return NULL;
         if (strings >> 63) /* the last one goes on behind these bytes */
             p = pass_string(p + 63 - __builtin_clzll(b.quotes), end, &escaped);
         else
@@ -121,15 +126,16 @@ static const char *pass_nested(const char *p, const char *end)
     return NULL;
 }
 #else
-/* The next byte that tells where an object or array ends, or a string begins; or `end`. */
+/* The next byte that tells where an object or array ends, or a string begins, or a backslash; or
+ * `end`. */
 static const char *next_bracket(const char *p, const char *end)
 {
-    while (p < end && *p != '"' && (*p | 0x20) != '{' && (*p | 0x20) != '}')
+    while (p < end && *p != '"' && *p != '\\' && (*p | 0x20) != '{' && (*p | 0x20) != '}')
         p++;
     return p;
 }
 
-/* p at the opening bracket; brackets are counted, whatever their kind. @return NULL: no end */
+/* The same. */
 static const char *pass_nested(const char *p, const char *end)
 {
     size_t open = 1;
@@ -140,7 +146,9 @@ static const char *pass_nested(const char *p, const char *end)
             p = pass_string(p, end, &escaped);
             if (!p)
                 return NULL;
-        } else if ((*p++ | 0x20) == '{')
+        } else if (*p == '\\')
+            return NULL;
+        else if ((*p++ | 0x20) == '{')
             open++;
         else if (!--open)
             return p;

@@ -38,7 +38,8 @@ size_t aip_utf8_length(const char *text)
 
 void aip_label_clean(char *out, size_t size, const char *text)
 {
-    size_t len = text ? strnlen(text, size) : 0;
+    text = text ? text : "";
+    size_t len = strnlen(text, size);
     if (len < size && aip_text_plain((aip_span_t){text, len})) { /* most are */
         memcpy(out, text, len);
         out[len] = '\0';

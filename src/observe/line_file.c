@@ -8,6 +8,7 @@
 
 #include <http_log.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 APLOG_USE_MODULE(ai_proxy_adv);
 
@@ -18,9 +19,10 @@ struct aip_line_file_t {
     aip_line_sink_t sink;
     aip_background_t *background;
     pthread_mutex_t lock; /* of all below */
-    char *buffer;
-    apr_size_t size, used;
+    char *buffer;         /* address space; memory as far as it was used */
+    apr_size_t used;
     bool awake; /* the thread knows that something is there */
+    bool ended; /* it does not look any more */
 };
 
 static apr_size_t count_lines(const char *data, apr_size_t len)
@@ -32,15 +34,18 @@ static apr_size_t count_lines(const char *data, apr_size_t len)
     return n;
 }
 
-/* A line may have got in by half, when the disk was full or a child went away. */
+/* A line may have got in by half, when the disk was full or a child went away. Who comes at the
+ * same moment may end it once more: an empty line does no harm. */
 static bool mend(aip_line_pipe_t *shared, int fd)
 {
-    if (!atomic_load(&shared->torn) || !atomic_exchange(&shared->torn, 0)) {
-        return true;
+    apr_uint32_t torn = atomic_load(&shared->torn);
+    if (torn && write(fd, "\n", 1) != 1) {
+        return false;
     }
-    bool mended = write(fd, "\n", 1) == 1;
-    atomic_store(&shared->torn, !mended);
-    return mended;
+    if (torn) {
+        atomic_compare_exchange_strong(&shared->torn, &torn, 0);
+    }
+    return true;
 }
 
 static void drop(const aip_line_sink_t *sink, apr_size_t lines, int reason)
@@ -62,13 +67,12 @@ static void write_lines(const aip_line_sink_t *sink, const char *data, apr_size_
         n = write(sink->fd, data + done, len - done);
         n = n < 0 && errno == EINTR ? 0 : n;
         done += n > 0 ? (apr_size_t)n : 0;
+        if (n > 0 && data[done - 1] != '\n') {
+            atomic_fetch_add(&sink->shared->torn, 1);
+        }
     }
     if (n < 0) {
-        int reason = errno;
-        if (done && data[done - 1] != '\n') {
-            atomic_store(&sink->shared->torn, 1);
-        }
-        drop(sink, count_lines(data + done, len - done), reason);
+        drop(sink, count_lines(data + done, len - done), errno);
     }
 }
 
@@ -90,24 +94,25 @@ static void run(aip_background_t *background, void *baton)
         pthread_mutex_lock(&file->lock);
         flush(file);
         file->awake = false;
-        file->size = goes_on ? file->size : 0; /* later ones are written at once */
+        file->ended = !goes_on; /* later ones are written at once */
         pthread_mutex_unlock(&file->lock);
     }
 }
 
-static void collect(aip_line_file_t *file, aip_span_t line)
+static void collect(aip_line_file_t *file, aip_span_t line, apr_size_t buffer)
 {
     pthread_mutex_lock(&file->lock);
-    if (line.len > file->size - file->used) {
+    bool waits = line.len <= buffer && !file->ended;
+    if (!waits || file->used + line.len > buffer) {
         flush(file);
     }
-    if (line.len > file->size) {
-        write_lines(&file->sink, line.data, line.len);
-    } else {
+    if (waits) {
         memcpy(file->buffer + file->used, line.data, line.len);
         file->used += line.len;
+    } else {
+        write_lines(&file->sink, line.data, line.len);
     }
-    bool wake = file->used && !file->awake;
+    bool wake = waits && !file->awake;
     file->awake = file->awake || wake;
     pthread_mutex_unlock(&file->lock);
     if (wake) {
@@ -115,32 +120,33 @@ static void collect(aip_line_file_t *file, aip_span_t line)
     }
 }
 
-void aip_line_file_add(aip_line_file_t *file, aip_span_t line)
+void aip_line_file_add(aip_line_file_t *file, aip_span_t line, apr_size_t buffer)
 {
     if (file->background) {
-        collect(file, line);
+        collect(file, line, buffer);
     } else {
         write_lines(&file->sink, line.data, line.len);
     }
 }
 
-aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, apr_size_t buffer,
-                                     apr_pool_t *pool)
+aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, bool collects, apr_pool_t *pool)
 {
     aip_line_file_t *file = apr_pcalloc(pool, sizeof *file);
     file->sink = *sink;
-    if (!buffer) {
+    if (!collects) {
         return file;
     }
-    file->buffer = apr_palloc(pool, buffer);
-    file->size = buffer;
+    file->buffer = mmap(NULL, AIP_LINE_BUFFER_MAX, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     pthread_mutex_init(&file->lock, NULL);
-    apr_status_t rv = aip_background_start(&file->background, run, file, pool);
+    apr_status_t rv = file->buffer == MAP_FAILED
+                          ? APR_FROM_OS_ERROR(errno)
+                          : aip_background_start(&file->background, run, file, pool);
     if (rv != APR_SUCCESS) {
         file->background = NULL;
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, sink->server,
-                     "AIP0054: no thread for AIStatisticsLogBuffer in a child: AIStatisticsLog %s "
-                     "gets each line at once",
+                     "AIP0054: no memory or thread for AIStatisticsLogBuffer in a child: "
+                     "AIStatisticsLog %s gets each line at once",
                      sink->name);
     }
     return file;

@@ -9,16 +9,21 @@
 
 typedef struct aip_line_file_t aip_line_file_t;
 
+/** Of AIStatisticsLogBuffer, bytes. */
+#define AIP_LINE_BUFFER_MAX ((apr_size_t)16 << 20)
+
 /**
  * In a child.
- * @param sink    a file opened to append; its mutex is not used
- * @param buffer  bytes to collect; 0: each line is written at once
- * @param pool    the child's: when it is destroyed, what was collected is written
+ * @param sink      a file opened to append; its mutex is not used
+ * @param collects  some lines may wait for others
+ * @param pool      the child's: when it is destroyed, what was collected is written
  */
-aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, apr_size_t buffer,
-                                     apr_pool_t *pool);
+aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, bool collects, apr_pool_t *pool);
 
-/** Writes or collects a line, its newline included. From any thread, with all signals blocked. */
-void aip_line_file_add(aip_line_file_t *file, aip_span_t line);
+/**
+ * Writes or collects a line, its newline included. From any thread, with all signals blocked.
+ * @param buffer  bytes that may wait, this line among them; 0: none
+ */
+void aip_line_file_add(aip_line_file_t *file, aip_span_t line, apr_size_t buffer);
 
 #endif

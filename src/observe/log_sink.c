@@ -29,7 +29,6 @@ struct aip_log_sink_t {
     apr_file_t *file;     /* NULL: a program */
     aip_log_pipe_t *pipe; /* NULL: a file */
     bool stream;          /* no regular file: by way of the queue */
-    apr_size_t buffer;    /* AIStatisticsLogBuffer; the largest, if sections differ */
     aip_line_sink_t line;
     aip_line_queue_t *queue;    /* in a child: of a stream */
     aip_line_file_t *line_file; /* in a child: of a file */
@@ -43,6 +42,7 @@ typedef struct named_t {
 
 static apr_array_header_t *sinks; /* of aip_log_sink_t * */
 static apr_array_header_t *names; /* of named_t */
+static bool collects;             /* there is some AIStatisticsLogBuffer */
 
 int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
@@ -78,7 +78,7 @@ void aip_statistics_init(apr_pool_t *pchild, server_rec *s)
         if (sink->stream) {
             start_queue(sink, pchild, s);
         } else {
-            sink->line_file = aip_line_file_start(&sink->line, sink->buffer, pchild);
+            sink->line_file = aip_line_file_start(&sink->line, collects, pchild);
         }
     }
 }
@@ -176,21 +176,8 @@ static aip_log_sink_t *find(const char *name)
     return NULL;
 }
 
-/* What holds in a section, together with what its server says. */
-static const aip_location_fields_t *fields_of(const aip_section_t *section, apr_pool_t *ptemp)
+static apr_status_t open_log(const char *name, apr_pool_t *pconf, server_rec *s)
 {
-    aip_dir_conf_t *server =
-        ap_get_module_config(section->server->lookup_defaults, &ai_proxy_adv_module);
-    const aip_dir_conf_t *merged = server && server != section->dir
-                                       ? aip_config_merge_dir(ptemp, server, section->dir)
-                                       : section->dir;
-    return &merged->f;
-}
-
-static apr_status_t open_log(const aip_location_fields_t *f, apr_pool_t *pconf, server_rec *s)
-{
-    const char *name = f->statistics_log;
-    apr_size_t buffer = (apr_size_t)f->statistics_log_buffer;
     apr_status_t rv = APR_SUCCESS;
     aip_log_sink_t *sink = find(name);
     if (!sink) {
@@ -199,32 +186,31 @@ static apr_status_t open_log(const aip_location_fields_t *f, apr_pool_t *pconf, 
         APR_ARRAY_PUSH(sinks, aip_log_sink_t *) = sink;
         rv = open_sink(sink, pconf, s);
     }
-    sink->buffer = buffer > sink->buffer ? buffer : sink->buffer;
-    if (!aip_log_sink_get(name)) {
-        APR_ARRAY_PUSH(names, named_t) = (named_t){name, sink};
-    }
+    APR_ARRAY_PUSH(names, named_t) = (named_t){name, sink};
     return rv;
 }
 
 int aip_statistics_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
-    (void)plog;
+    (void)plog, (void)ptemp;
+    collects = false;
     sinks = apr_array_make(pconf, 4, sizeof(aip_log_sink_t *));
     names = apr_array_make(pconf, 4, sizeof(named_t));
     for (int i = 0; i < aip_registry->sections->nelts; i++) {
         const aip_section_t *section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
-        const aip_location_fields_t *f = fields_of(section, ptemp);
-        if (f->statistics_log && open_log(f, pconf, s) != APR_SUCCESS) {
+        const aip_location_fields_t *f = &section->dir->f;
+        collects = collects || f->statistics_log_buffer > 0;
+        if (f->statistics_log && open_log(f->statistics_log, pconf, s) != APR_SUCCESS) {
             return HTTP_INTERNAL_SERVER_ERROR;
         }
     }
     return OK;
 }
 
-void aip_log_sink_write(aip_log_sink_t *sink, aip_span_t line)
+void aip_log_sink_write(aip_log_sink_t *sink, aip_span_t line, apr_size_t buffer)
 {
     if (!sink->stream) {
-        aip_line_file_add(sink->line_file, line);
+        aip_line_file_add(sink->line_file, line, buffer);
     } else if (sink->queue) {
         aip_line_queue_add(sink->queue, line);
     }

@@ -262,7 +262,8 @@ int aip_statistics_write(request_rec *r)
     aip_signals_block(&before); /* not in the middle of a line, either */
     aip_json_out_init(&out, r->pool, 4096);
     put_line(&out, req, target);
-    aip_log_sink_write(sink, (aip_span_t){out.data, out.len});
+    aip_log_sink_write(sink, (aip_span_t){out.data, out.len},
+                       (apr_size_t)req->conf->f.statistics_log_buffer);
     aip_signals_restore(&before);
     return OK;
 }

@@ -123,18 +123,11 @@ static apr_uint64_t rotate(apr_uint64_t x, int k)
     return (x << k) | (x >> (64 - k));
 }
 
-/* Found without a call. musl refuses that in what is loaded later. */
-#ifdef __GLIBC__
-#define NEAR __attribute__((tls_model("initial-exec")))
-#else
-#define NEAR
-#endif
-
 /* Numbers other than 0. https://prng.di.unimi.it/xoshiro256starstar.c */
 static void randomize(apr_uint64_t *numbers, int n)
 {
-    static _Thread_local NEAR apr_uint64_t state[4];
-    apr_uint64_t *s = state;
+    static _Thread_local apr_uint64_t state[4];
+    apr_uint64_t *s = state; /* finding it is a call */
     if (!(s[0] | s[1] | s[2] | s[3])) {
         (void)apr_generate_random_bytes((unsigned char *)s, sizeof state);
     }
