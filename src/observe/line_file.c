@@ -20,7 +20,7 @@ struct aip_line_file_t {
     aip_background_t *background;
     pthread_mutex_t lock; /* of all below */
     char *buffer;         /* address space; memory as far as it was used */
-    apr_size_t used;
+    apr_size_t size, used;
     bool awake; /* the thread knows that something is there */
     bool ended; /* it does not look any more */
 };
@@ -102,8 +102,9 @@ static void run(aip_background_t *background, void *baton)
 static void collect(aip_line_file_t *file, aip_span_t line, apr_size_t buffer)
 {
     pthread_mutex_lock(&file->lock);
-    bool waits = line.len <= buffer && !file->ended;
-    if (!waits || file->used + line.len > buffer) {
+    apr_size_t room = buffer < file->size ? buffer : file->size;
+    bool waits = line.len <= room && !file->ended;
+    if (!waits || file->used + line.len > room) {
         flush(file);
     }
     if (waits) {
@@ -129,14 +130,15 @@ void aip_line_file_add(aip_line_file_t *file, aip_span_t line, apr_size_t buffer
     }
 }
 
-aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, bool collects, apr_pool_t *pool)
+aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, apr_size_t most, apr_pool_t *pool)
 {
     aip_line_file_t *file = apr_pcalloc(pool, sizeof *file);
     file->sink = *sink;
-    if (!collects) {
+    if (!most) {
         return file;
     }
-    file->buffer = mmap(NULL, AIP_LINE_BUFFER_MAX, PROT_READ | PROT_WRITE,
+    file->size = most;
+    file->buffer = mmap(NULL, most, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     pthread_mutex_init(&file->lock, NULL);
     apr_status_t rv = file->buffer == MAP_FAILED

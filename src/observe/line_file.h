@@ -9,16 +9,14 @@
 
 typedef struct aip_line_file_t aip_line_file_t;
 
-/** Of AIStatisticsLogBuffer, bytes. */
-#define AIP_LINE_BUFFER_MAX ((apr_size_t)16 << 20)
-
 /**
  * In a child.
- * @param sink      a file opened to append; its mutex is not used
- * @param collects  some lines may wait for others
- * @param pool      the child's: when it is destroyed, what was collected is written
+ * @param sink  a file opened to append; its mutex is not used
+ * @param most  the largest `buffer` that there will be, bytes
+ * @param pool  the child's: when it is destroyed, what was collected is written
  */
-aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, bool collects, apr_pool_t *pool);
+aip_line_file_t *aip_line_file_start(const aip_line_sink_t *sink, apr_size_t most,
+                                     apr_pool_t *pool);
 
 /**
  * Writes or collects a line, its newline included. From any thread, with all signals blocked.

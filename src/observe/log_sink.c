@@ -26,7 +26,6 @@ APLOG_USE_MODULE(ai_proxy_adv);
 
 struct aip_log_sink_t {
     const char *name;
-    apr_file_t *file;     /* NULL: a program */
     aip_log_pipe_t *pipe; /* NULL: a file */
     bool stream;          /* no regular file: by way of the queue */
     aip_line_sink_t line;
@@ -42,7 +41,7 @@ typedef struct named_t {
 
 static apr_array_header_t *sinks; /* of aip_log_sink_t * */
 static apr_array_header_t *names; /* of named_t */
-static bool collects;             /* there is some AIStatisticsLogBuffer */
+static apr_size_t most;           /* the largest AIStatisticsLogBuffer of the configuration */
 
 int aip_statistics_register(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
@@ -78,7 +77,7 @@ void aip_statistics_init(apr_pool_t *pchild, server_rec *s)
         if (sink->stream) {
             start_queue(sink, pchild, s);
         } else {
-            sink->line_file = aip_line_file_start(&sink->line, collects, pchild);
+            sink->line_file = aip_line_file_start(&sink->line, most, pchild);
         }
     }
 }
@@ -121,11 +120,12 @@ static bool ends_torn(const char *path)
 static apr_status_t open_file(aip_log_sink_t *sink, apr_pool_t *pconf)
 {
     struct stat st;
+    apr_file_t *file;
     apr_status_t rv =
-        apr_file_open(&sink->file, path_of(sink, pconf),
+        apr_file_open(&file, path_of(sink, pconf),
                       APR_FOPEN_WRITE | APR_FOPEN_APPEND | APR_FOPEN_CREATE | APR_FOPEN_LARGEFILE,
                       APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_GREAD, pconf);
-    rv = rv ? rv : apr_os_file_get(&sink->line.fd, sink->file);
+    rv = rv ? rv : apr_os_file_get(&sink->line.fd, file);
     if (rv == APR_SUCCESS && fstat(sink->line.fd, &st) == 0 && !S_ISREG(st.st_mode)) {
         fcntl(sink->line.fd, F_SETFL, fcntl(sink->line.fd, F_GETFL) | O_NONBLOCK);
         sink->stream = true;
@@ -193,13 +193,14 @@ static apr_status_t open_log(const char *name, apr_pool_t *pconf, server_rec *s)
 int aip_statistics_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     (void)plog, (void)ptemp;
-    collects = false;
+    most = 0;
     sinks = apr_array_make(pconf, 4, sizeof(aip_log_sink_t *));
     names = apr_array_make(pconf, 4, sizeof(named_t));
     for (int i = 0; i < aip_registry->sections->nelts; i++) {
         const aip_section_t *section = &APR_ARRAY_IDX(aip_registry->sections, i, aip_section_t);
         const aip_location_fields_t *f = &section->dir->f;
-        collects = collects || f->statistics_log_buffer > 0;
+        apr_size_t buffer = (apr_size_t)f->statistics_log_buffer;
+        most = buffer > most ? buffer : most;
         if (f->statistics_log && open_log(f->statistics_log, pconf, s) != APR_SUCCESS) {
             return HTTP_INTERNAL_SERVER_ERROR;
         }

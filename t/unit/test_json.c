@@ -324,11 +324,11 @@ static const char *nested_with(int pad, bool in_string)
     return apr_psprintf(pool, shape, in_string ? 0 : pad, "", in_string ? pad : 0, text);
 }
 
-static void check_nested(const char *nested)
+static void check_nested(const char *nested, int pad)
 {
     const aip_span_t name = AIP_SPAN("n"), expected = {nested, strlen(nested)};
-    const char *text = apr_psprintf(pool, "{\"m\":%s,\"n\":%s}", nested, nested);
-    const char *array = apr_psprintf(pool, "[%s,oops", text);
+    const char *text = apr_psprintf(pool, "{\"m\":%*s%s,\"n\":%s}", pad, "", nested, nested);
+    const char *array = apr_psprintf(pool, "[%*s%s,oops", pad, "", text);
     const aip_span_t copy = exact_copy((aip_span_t){text, strlen(text)});
     aip_json_member_t n;
 
@@ -351,8 +351,9 @@ START_TEST(test_skim_nested)
     aip_json_member_t n;
 
     for (int pad = 0; pad < 140; pad++) {
-        check_nested(nested_with(pad, false));
-        check_nested(nested_with(pad, true));
+        check_nested(nested_with(pad, false), 0);
+        check_nested(nested_with(pad, true), 0);
+        check_nested(nested_with(0, false), pad);
     }
     ck_assert(!aip_json_first_skim(AIP_SPAN("[]"), &name, 1, &n));
     ck_assert(!aip_json_first_skim(AIP_SPAN("[1]"), &name, 1, &n));
