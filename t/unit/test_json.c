@@ -374,6 +374,7 @@ static const struct {
     {"{\"m\":[],\"\\u006e\":1}", AIP_JSON_OK},
     {"{\"m\":[\\\"],\"n\":1,\"z\":[\"]}", AIP_JSON_SYNTAX}, /* outside of strings */
     {"{\"m\":[\\],\"n\":1}", AIP_JSON_SYNTAX},
+    {"{\"m\":[\\                                                                      ],\"n\":1}", AIP_JSON_SYNTAX},
     {" {\"\\u006e\" : -1.5e3 } ", AIP_JSON_OK},
     {"{\"n\":1,\"\\u006e\":2}", AIP_JSON_DUPLICATE},
     {"{\"n\":1,\"n\":2}", AIP_JSON_DUPLICATE},
