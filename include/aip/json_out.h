@@ -7,6 +7,7 @@
 
 #include "aip/aip.h"
 #include <apr_time.h>
+#include <stddef.h>
 #include <string.h>
 
 /** Objects and arrays may be nested this deep. */
@@ -168,6 +169,41 @@ static inline void aip_json_out_null(aip_json_out_t *out, const char *key)
     memcpy(aip_json_out_begin(out, key), "null", 4);
     out->len += 4;
 }
+
+/** What a member of a struct is, and when it is told. */
+typedef enum aip_json_kind_e {
+    AIP_JSON_TEXT,      /**< const char *, as in aip_json_out_text() */
+    AIP_JSON_TEXT_SET,  /**< the same, unless it is NULL */
+    AIP_JSON_PLAIN,     /**< aip_span_t, as in aip_json_out_plain() */
+    AIP_JSON_PLAIN_SET, /**< the same, unless its data is NULL */
+    AIP_JSON_INT,       /**< int */
+    AIP_JSON_INT64,     /**< apr_int64_t */
+    AIP_JSON_COUNT,     /**< apr_int64_t, unless it is negative */
+    AIP_JSON_BOOL,      /**< bool */
+    AIP_JSON_MS,        /**< apr_interval_time_t, as in aip_json_out_ms() */
+    AIP_JSON_MS_NULL,   /**< the same; negative: null */
+    AIP_JSON_MS_SET,    /**< the same, unless it is negative */
+    AIP_JSON_PICO       /**< apr_int64_t, as in aip_json_out_pico() */
+} aip_json_kind_e;
+
+#define AIP_JSON_FIELD_KEY 28
+
+/** For many members at once: a table is shorter than calls, for the processor as well. */
+typedef struct aip_json_field_t {
+    char key[AIP_JSON_FIELD_KEY]; /**< with its quotes and colon */
+    unsigned char len, kind;      /**< of the key; aip_json_kind_e */
+    unsigned short offset;
+} aip_json_field_t;
+
+/** @param key  a literal, plain ASCII, at most 24 characters */
+#define AIP_JSON_FIELD(key, kind, type, member)                                                    \
+    {                                                                                              \
+        "\"" key "\":", sizeof(key) + 2, kind, offsetof(type, member)                              \
+    }
+
+/** Members of the struct at `from`, in the order of the table. */
+void aip_json_out_fields(aip_json_out_t *out, const aip_json_field_t *fields, size_t n,
+                         const void *from);
 
 /** An exact decimal as in aip_json_out_pico(). */
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool);

@@ -30,6 +30,7 @@ typedef struct aip_answered_t {
     bool stream;
     bool observed;     /**< the answer was read for its usage */
     aip_usage_t usage; /**< told or estimated; unknown when the answer is an error, or not read */
+    apr_int64_t cost_pico;      /**< of that, in 10^-12 of the currency; 0 when it has no price */
     const char *response_id;    /**< by the provider, NULL: not known, or no span is to tell it */
     const char *response_model; /**< NULL: not known */
     const char *finish_reason;  /**< of the first choice, NULL: not known */

@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#define DECIMAL AIP_JSON_OUT_NUMBER
 #define PICO_DIGITS 12
 #define PICO UINT64_C(1000000000000)
 #define SHORT 128
@@ -199,66 +198,104 @@ static const char pairs[] = "000102030405060708091011121314151617181920212223242
                             "34353637383940414243444546474849505152535455565758596061626364656667"
                             "6869707172737475767778798081828384858687888990919293949596979899";
 
-/* Decimal digits, written from the back, at least `min`. @return where they begin */
-static char *digits_before(char *end, apr_uint64_t value, int min)
+/* Decimal digits. @return behind them */
+static char *put_digits(char *p, apr_uint64_t value)
 {
-    char *p = end;
+    static const apr_uint64_t powers[] = {
+#define P(n) UINT64_C(1##n)
+        P(),
+        P(0),
+        P(00),
+        P(000),
+        P(0000),
+        P(00000),
+        P(000000),
+        P(0000000),
+        P(00000000),
+        P(000000000),
+        P(0000000000),
+        P(00000000000),
+        P(000000000000),
+        P(0000000000000),
+        P(00000000000000),
+        P(000000000000000),
+        P(0000000000000000),
+        P(00000000000000000),
+        P(000000000000000000),
+        P(0000000000000000000)
+#undef P
+    };
+    /* As many as the binary digits say (log10 of 2 is 1233/4096), or one more. */
+    unsigned n = (unsigned)(64 - __builtin_clzll(value | 1)) * 1233 >> 12;
+    n += (value | 1) >= powers[n];
+    char *end = p + n, *q = end;
     for (; value >= 100; value /= 100) {
-        p = memcpy(p - 2, &pairs[value % 100 * 2], 2);
+        q = memcpy(q - 2, &pairs[value % 100 * 2], 2);
     }
-    for (; value >= 10; value /= 10) {
-        *--p = (char)('0' + value % 10);
+    if (value < 10) {
+        *p = (char)('0' + value);
+    } else {
+        memcpy(p, &pairs[value * 2], 2);
     }
-    if (value || p == end) {
-        *--p = (char)('0' + value);
-    }
-    while (end - p < min) {
-        *--p = '0';
-    }
-    return p;
+    return end;
 }
 
-/* Sign, whole part, and `digits` decimals less the zeros at their end. @param unit 10^digits
- * @return how many bytes there are at `text`, at most DECIMAL */
-static inline size_t decimal(char *text, apr_int64_t value, int digits, apr_uint64_t unit)
+/* The same behind a sign. */
+static char *put_signed(char *p, apr_int64_t value)
 {
-    char room[2 * DECIMAL] = {0}, *end = room + DECIMAL, *from = end;
-    apr_uint64_t all = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value;
-    apr_uint64_t rest = all % unit;
-    if (rest) {
-        from = digits_before(end, rest, digits);
-        while (end[-1] == '0') {
-            end--;
-        }
-        *--from = '.';
-    }
-    from = digits_before(from, all / unit, 1);
-    if (value < 0) {
-        *--from = '-';
-    }
-    memcpy(text, from, DECIMAL); /* more than there is: a length that is known needs no call */
-    return (size_t)(end - from);
+    *p = '-';
+    return put_digits(p + (value < 0), value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value);
 }
 
 size_t aip_json_out_digits(char *text, apr_int64_t value)
 {
-    return decimal(text, value, 0, 1);
+    return (size_t)(put_signed(text, value) - text);
+}
+
+static char *put_thousandths(char *p, apr_int64_t value)
+{
+    apr_uint64_t all = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value, rest = all % 1000;
+    *p = '-';
+    p = put_digits(p + (value < 0), all / 1000);
+    if (rest) {
+        p[0] = '.';
+        p[1] = (char)('0' + rest / 100);
+        memcpy(p + 2, &pairs[rest % 100 * 2], 2);
+        p += rest % 10 ? 4 : rest % 100 ? 3 : 2;
+    }
+    return p;
+}
+
+/* 10^-12 of `value`. */
+static char *put_pico(char *p, apr_int64_t value)
+{
+    apr_uint64_t all = value < 0 ? 0 - (apr_uint64_t)value : (apr_uint64_t)value, rest = all % PICO;
+    *p = '-';
+    p = put_digits(p + (value < 0), all / PICO);
+    if (rest) {
+        put_digits(p, rest + PICO); /* the 1 in front becomes the point, and all zeros are there */
+        *p = '.';
+        for (p += PICO_DIGITS; *p == '0'; p--) {
+        }
+        p++;
+    }
+    return p;
 }
 
 size_t aip_json_out_thousandths(char *text, apr_int64_t value)
 {
-    return decimal(text, value, 3, 1000);
+    return (size_t)(put_thousandths(text, value) - text);
 }
 
 void aip_json_out_pico(aip_json_out_t *out, const char *key, apr_int64_t value)
 {
-    out->len += decimal(aip_json_out_begin(out, key), value, PICO_DIGITS, PICO);
+    out->len = (size_t)(put_pico(aip_json_out_begin(out, key), value) - out->data);
 }
 
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool)
 {
-    char text[DECIMAL];
-    return apr_pstrmemdup(pool, text, decimal(text, value, PICO_DIGITS, PICO));
+    char text[AIP_JSON_OUT_NUMBER];
+    return apr_pstrmemdup(pool, text, (size_t)(put_pico(text, value) - text));
 }
 
 void aip_json_out_real(aip_json_out_t *out, const char *key, double value)
@@ -268,7 +305,81 @@ void aip_json_out_real(aip_json_out_t *out, const char *key, double value)
         return;
     }
     char *p = aip_json_out_begin(out, key);
-    out->len += (size_t)snprintf(p, DECIMAL, "%.9g", value);
+    out->len += (size_t)snprintf(p, AIP_JSON_OUT_NUMBER, "%.9g", value);
+}
+
+/* A text behind what is there already, up to `p`. @return behind it */
+static char *put_chars(aip_json_out_t *out, char *p, const char *text)
+{
+    out->len = (size_t)(p - out->data);
+    aip_json_out_chars(out, text);
+    return out->data + out->len;
+}
+
+static char *put_plain(aip_json_out_t *out, char *p, aip_span_t text)
+{
+    out->len = (size_t)(p - out->data);
+    p = aip_json_out_room(out, text.len + 2);
+    *p = '"';
+    memcpy(p + 1, text.data, text.len);
+    p[text.len + 1] = '"';
+    return p + text.len + 2;
+}
+
+static char *put_word(char *p, const char *word, size_t len)
+{
+    return (char *)memcpy(p, word, 5) + len;
+}
+
+/* One member, which its key does not show yet. @param p  behind the key, with room for a number
+ * @return behind the value; NULL: it is left out */
+static char *put_value(aip_json_out_t *out, char *p, aip_json_kind_e kind, const void *value)
+{
+    const apr_int64_t *number = value;
+    switch (kind) {
+    case AIP_JSON_TEXT_SET:
+        return *(const char *const *)value ? put_chars(out, p, *(const char *const *)value) : NULL;
+    case AIP_JSON_TEXT:
+        return put_chars(out, p, *(const char *const *)value);
+    case AIP_JSON_PLAIN_SET:
+        return ((const aip_span_t *)value)->data ? put_plain(out, p, *(const aip_span_t *)value)
+                                                 : NULL;
+    case AIP_JSON_PLAIN:
+        return put_plain(out, p, *(const aip_span_t *)value);
+    case AIP_JSON_INT:
+        return put_signed(p, *(const int *)value);
+    case AIP_JSON_COUNT:
+        return *number >= 0 ? put_digits(p, (apr_uint64_t)*number) : NULL;
+    case AIP_JSON_INT64:
+        return put_signed(p, *number);
+    case AIP_JSON_BOOL:
+        return *(const bool *)value ? put_word(p, "true\0", 4) : put_word(p, "false", 5);
+    case AIP_JSON_MS_NULL:
+        return *number >= 0 ? put_thousandths(p, *number) : put_word(p, "null\0", 4);
+    case AIP_JSON_MS_SET:
+        return *number >= 0 ? put_thousandths(p, *number) : NULL;
+    case AIP_JSON_MS:
+        return put_thousandths(p, *number);
+    case AIP_JSON_PICO:
+        return put_pico(p, *number);
+    }
+    return NULL;
+}
+
+void aip_json_out_fields(aip_json_out_t *out, const aip_json_field_t *fields, size_t n,
+                         const void *from)
+{
+    for (const aip_json_field_t *f = fields; f < fields + n; f++) {
+        char *p = aip_json_out_room(out, 1 + sizeof f->key + AIP_JSON_OUT_NUMBER);
+        *p = ',';
+        memcpy(p + out->more, f->key, sizeof f->key); /* a length that is known needs no call */
+        p = put_value(out, p + out->more + f->len, (aip_json_kind_e)f->kind,
+                      (const char *)from + f->offset);
+        if (p) {
+            out->len = (size_t)(p - out->data);
+            out->more = true;
+        }
+    }
 }
 
 size_t aip_text_cut(aip_span_t text, size_t max)

@@ -66,9 +66,7 @@ static void price(const aip_request_t *req, aip_account_t *account)
 {
     const aip_rates_t *rates = account->target ? &account->target->rates : NULL;
     account->priced = rates && aip_cost_known(rates, &account->usage);
-    if (account->priced) {
-        account->cost_pico = aip_cost_pico(rates, &account->usage, req->answered.service_tier);
-    }
+    account->cost_pico = account->priced ? req->answered.cost_pico : 0;
 }
 
 static void tell(const aip_request_t *req, const aip_account_t *a)

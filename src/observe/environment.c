@@ -55,7 +55,8 @@ static void set(const env_t *env, const char *name, const char *value)
 static void set_count(const env_t *env, const char *name, apr_int64_t value)
 {
     if (value >= 0) {
-        put(env, name, apr_off_t_toa(env->pool, value));
+        char digits[AIP_JSON_OUT_NUMBER];
+        put(env, name, apr_pstrmemdup(env->pool, digits, aip_json_out_digits(digits, value)));
     }
 }
 

@@ -13,7 +13,7 @@
 
 static const char *microseconds(const aip_request_t *req, apr_interval_time_t t)
 {
-    return apr_psprintf(req->r->pool, "%" APR_TIME_T_FMT, t);
+    return apr_off_t_toa(req->r->pool, t);
 }
 
 static const char *real(const aip_request_t *req, double value)

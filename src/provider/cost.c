@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The price of an answer. Called once for each attempt that brought an answer, and once when its
- * account is closed.
+/* The price of an answer. Called once for each attempt whose answer was read.
  *
  * A price is P x 10^-9 for 10^6 tokens, a factor F x 10^-6: tokens x P x F x F is the cost in units
  * of 10^-27, and 10^15 of these are 10^-12. All terms have that unit, so they are added before
@@ -109,11 +108,12 @@ apr_int64_t aip_cost_pico(const aip_rates_t *rates, const aip_usage_t *usage,
     apr_int64_t written = take(&plain, usage->cache_write_tokens);
     apr_int64_t minutes = take(&written, usage->cache_write_5m_tokens);
     apr_int64_t hour = take(&written, usage->cache_write_1h_tokens);
-    add(&sum, plain, rates->input, in, tier);
-    add(&sum, read, rates->cache_read, in, tier);
-    add(&sum, written, rates->cache_write, in, tier);
-    add(&sum, minutes, rates->cache_write_5m, in, tier);
-    add(&sum, hour, rates->cache_write_1h, in, tier);
+    const apr_int64_t prompt[] = {plain, read, written, minutes, hour};
+    const apr_uint64_t prices[] = {rates->input, rates->cache_read, rates->cache_write,
+                                   rates->cache_write_5m, rates->cache_write_1h};
+    for (size_t i = 0; i < sizeof prices / sizeof *prices; i++) {
+        add(&sum, prompt[i], prices[i], in, tier);
+    }
     add(&sum, usage->completion_tokens, rates->output, out, tier);
     return to_pico(&sum);
 }

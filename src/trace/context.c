@@ -188,10 +188,15 @@ static void write_hex(apr_uint64_t x, char *out)
     write_eight(x & 0xffffffffull, out + 8);
 }
 
+/* @param x  the lower half of a trace id */
+static bool is_sampled(apr_uint64_t x, double ratio)
+{
+    return ratio >= 1 || (ratio > 0 && x >> 1 < (apr_uint64_t)(ratio * 0x1p63));
+}
+
 bool aip_trace_sampled(const char *trace_id, double ratio)
 {
-    apr_uint64_t x = aip_hex_read(trace_id + AIP_SPAN_ID_HEX) >> 1;
-    return ratio >= 1 || (ratio > 0 && x < (apr_uint64_t)(ratio * 0x1p63));
+    return is_sampled(aip_hex_read(trace_id + AIP_SPAN_ID_HEX), ratio);
 }
 
 void aip_trace_begin(aip_trace_context_t *context, const char *traceparent, double ratio)
@@ -203,7 +208,7 @@ void aip_trace_begin(aip_trace_context_t *context, const char *traceparent, doub
     if (!aip_traceparent_parse(traceparent, context)) {
         write_hex(x[1], context->trace_id);
         write_hex(x[2], context->trace_id + AIP_SPAN_ID_HEX);
-        context->sampled = aip_trace_sampled(context->trace_id, ratio);
+        context->sampled = is_sampled(x[2], ratio);
     }
 }
 

@@ -147,14 +147,14 @@ static void learn_usage(const aip_sink_state_t *state, const aip_http1_result_t 
 {
     const aip_target_t *target = state->target;
     const aip_location_fields_t *f = &state->req->conf->f;
-    aip_usage_t usage = state->req->answered.usage;
-    if (usage.prompt_tokens >= 0) {
-        apr_int64_t pico = aip_cost_pico(&target->rates, &usage, state->req->answered.service_tier);
-        aip_state_add_usage(target->state, &usage, (double)pico / 1e12,
+    const aip_answered_t *answered = &state->req->answered;
+    const aip_usage_t *usage = &answered->usage;
+    if (usage->prompt_tokens >= 0) {
+        aip_state_add_usage(target->state, usage, (double)answered->cost_pico / 1e12,
                             apr_time_from_msec(f->balancer_usage_window), now);
     }
     if (result->outcome == AIP_OUTCOME_OK && !state->error_event) {
-        aip_state_add_latency(target->state, attempt->took, usage.completion_tokens, now);
+        aip_state_add_latency(target->state, attempt->took, usage->completion_tokens, now);
         atomic_fetch_add(&target->state->answers, 1);
     }
 }

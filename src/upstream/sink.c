@@ -497,6 +497,8 @@ void aip_sink_note(aip_sink_state_t *state)
     } else {
         answered->usage = AIP_USAGE_UNKNOWN;
     }
+    answered->cost_pico =
+        aip_cost_pico(&state->target->rates, &answered->usage, answered->service_tier);
 }
 
 void aip_sink_finish(aip_sink_state_t *state)
@@ -540,6 +542,7 @@ void aip_sink_replay(aip_request_t *req, const aip_kept_t *kept)
     req->answered = kept->answered;
     req->answered.observed = state.observe;
     req->answered.usage = AIP_USAGE_UNKNOWN;
+    req->answered.cost_pico = 0;
     req->answered.service_tier = NULL;
     req->answered.first_byte_at = 0;
     req->answered.payload = (aip_span_t){kept->body, kept->len};

@@ -248,6 +248,75 @@ START_TEST(numbers)
 }
 END_TEST
 
+/* Around each power of ten a number gets one more digit. */
+START_TEST(lengths)
+{
+    for (apr_int64_t power = 1; power <= APR_INT64_C(1000000000000000); power *= 10) {
+        for (apr_int64_t value = power - 1; value <= power + 1; value++) {
+            aip_json_out_t out;
+            aip_json_out_init(&out, pool, 1);
+            aip_json_out_int(&out, NULL, value);
+            aip_json_out_ms(&out, NULL, value * 1000 + 120);
+            ck_assert_str_eq(
+                written(&out),
+                apr_psprintf(pool, "%" APR_INT64_T_FMT ",%" APR_INT64_T_FMT ".12", value, value));
+        }
+    }
+}
+END_TEST
+
+typedef struct all_kinds_t {
+    const char *text;
+    aip_span_t plain;
+    int number;
+    apr_int64_t count, time;
+    bool flag;
+} all_kinds_t;
+
+static const char *fields_of(const all_kinds_t *all)
+{
+    static const aip_json_field_t table[] = {
+        AIP_JSON_FIELD("text", AIP_JSON_TEXT, all_kinds_t, text),
+        AIP_JSON_FIELD("text_set", AIP_JSON_TEXT_SET, all_kinds_t, text),
+        AIP_JSON_FIELD("plain_set", AIP_JSON_PLAIN_SET, all_kinds_t, plain),
+        AIP_JSON_FIELD("number", AIP_JSON_INT, all_kinds_t, number),
+        AIP_JSON_FIELD("int64", AIP_JSON_INT64, all_kinds_t, count),
+        AIP_JSON_FIELD("count", AIP_JSON_COUNT, all_kinds_t, count),
+        AIP_JSON_FIELD("flag", AIP_JSON_BOOL, all_kinds_t, flag),
+        AIP_JSON_FIELD("ms", AIP_JSON_MS, all_kinds_t, time),
+        AIP_JSON_FIELD("ms_null", AIP_JSON_MS_NULL, all_kinds_t, time),
+        AIP_JSON_FIELD("ms_set", AIP_JSON_MS_SET, all_kinds_t, time),
+        AIP_JSON_FIELD("a_key_of_24_characters_.", AIP_JSON_PICO, all_kinds_t, count),
+    };
+    static const aip_json_field_t plain[] = {
+        AIP_JSON_FIELD("plain", AIP_JSON_PLAIN, all_kinds_t, plain),
+    };
+    aip_json_out_t out;
+    aip_json_out_init(&out, pool, 1);
+    aip_json_out_object(&out, NULL);
+    aip_json_out_fields(&out, table, sizeof table / sizeof *table, all);
+    if (all->plain.data) {
+        aip_json_out_fields(&out, plain, 1, all);
+    }
+    aip_json_out_end(&out);
+    return written(&out);
+}
+
+START_TEST(fields)
+{
+    const all_kinds_t some = {"a \"b\"", AIP_SPAN("c"), -7, 49000000, 1500, true};
+    const all_kinds_t none = {.number = 7, .count = -1, .time = -1500};
+    ck_assert_str_eq(fields_of(&some),
+                     "{\"text\":\"a \\\"b\\\"\",\"text_set\":\"a \\\"b\\\"\",\"plain_set\":\"c\","
+                     "\"number\":-7,\"int64\":49000000,\"count\":49000000,\"flag\":true,\"ms\":1.5,"
+                     "\"ms_null\":1.5,\"ms_set\":1.5,\"a_key_of_24_characters_.\":0.000049,"
+                     "\"plain\":\"c\"}");
+    ck_assert_str_eq(fields_of(&none),
+                     "{\"text\":null,\"number\":7,\"int64\":-1,\"flag\":false,\"ms\":-1.5,"
+                     "\"ms_null\":null,\"a_key_of_24_characters_.\":-0.000000000001}");
+}
+END_TEST
+
 START_TEST(reals)
 {
     static const double values[] = {0.0, 0.5, -0.25, 1e300, 1e-300, 0.1, 123456789.0};
@@ -285,6 +354,8 @@ Suite *json_out_suite(void)
     tcase_add_test(tests, bounds);
     tcase_add_test(tests, cuts);
     tcase_add_test(tests, numbers);
+    tcase_add_test(tests, lengths);
+    tcase_add_test(tests, fields);
     tcase_add_test(tests, reals);
     suite_add_tcase(suite, tests);
     return suite;
