@@ -138,6 +138,26 @@ is_deeply(
     'the attempt\'s'
 );
 like($r->json->{id}, qr/^chatcmpl-/, 'a provider names its answer');
+
+# ---- what a client wishes ----
+sub wishes {
+    my (%body) = @_;
+    my ($id) = ask('/plain/x', chat('x', %body));
+    my (undef, $attempt) = $here->wait_trace($id, 2);
+    my $told = $attempt->{attributes};
+    return {map { s/^gen_ai\.(request\.)?//r => $told->{$_} } grep {/seed|choice|penalty|output\.type|reasoning\.level|stop/} keys %$told};
+}
+is_deeply(
+    wishes(seed => -7, n => 2, frequency_penalty => 0.25, presence_penalty => -1.5, response_format => {type => 'json_schema'}, reasoning_effort => 'low', stop => ['a stop']),
+    {seed => -7, 'choice.count' => 2, frequency_penalty => 0.25, presence_penalty => -1.5, 'output.type' => 'json', 'reasoning.level' => 'low'}, 'wishes'
+);
+is_deeply(wishes(n => 1, response_format => {type => 'text'}), {'output.type' => 'text'}, 'one choice is what everybody gets');
+is_deeply(
+    wishes(seed => 'secret', n => 'secret', frequency_penalty => undef, response_format => {type => 'secret'}, reasoning_effort => 'secret'),
+    {}, 'no text of the client'
+);
+is_deeply(wishes(response_format => 'json', reasoning_effort => ['low']), {}, 'other shapes');
+
 my ($export) = grep { grep { $_->{trace} eq $id } @{$_->{spans}} } $here->seen;
 is($export->{path}, '/v1/traces', 'where it was sent');
 is($export->{headers}{Authorization}, "Bearer $secret{collector}", 'with the header that the collector wants');

@@ -161,6 +161,63 @@ static void write_options(aip_otlp_t *otlp, const aip_request_t *req, const aip_
     }
 }
 
+static const char *known_word(aip_span_t value, const char *const *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (aip_json_equals(value, (aip_span_t){words[i], strlen(words[i])})) {
+            return words[i];
+        }
+    }
+    return NULL;
+}
+
+/* text or json, as OpenTelemetry calls them. */
+static const char *output_type(aip_span_t response_format)
+{
+    static const aip_span_t name[] = {AIP_NAME("type")};
+    static const char *const types[] = {"text", "json_object", "json_schema"};
+    aip_json_member_t type;
+    if (aip_json_type(response_format) != '{' ||
+        aip_json_object_skim(response_format, name, 1, &type) != AIP_JSON_OK) {
+        return NULL;
+    }
+    const char *word = known_word(type.value, types, sizeof types / sizeof *types);
+    return word && word != types[0] ? "json" : word;
+}
+
+/* What else the client wishes: numbers and words of ours, no text of its own, so no `stop`. */
+static void write_wishes(aip_otlp_t *otlp, const aip_request_t *req)
+{
+    enum { SEED, N, FREQUENCY, PRESENCE, FORMAT, EFFORT, COUNT };
+    static const aip_span_t names[COUNT] = {
+        [SEED] = AIP_NAME("seed"),
+        [N] = AIP_NAME("n"),
+        [FREQUENCY] = AIP_NAME("frequency_penalty"),
+        [PRESENCE] = AIP_NAME("presence_penalty"),
+        [FORMAT] = AIP_NAME("response_format"),
+        [EFFORT] = AIP_NAME("reasoning_effort"),
+    };
+    static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
+    const aip_number_t none = {0};
+    aip_json_member_t m[COUNT];
+    apr_int64_t n;
+    if (aip_json_object_skim(req->chat.body, names, COUNT, m) != AIP_JSON_OK) {
+        return; /* one of them comes twice */
+    }
+    if (aip_json_int64(m[SEED].value, &n)) {
+        static const aip_span_t seed = AIP_SPAN("gen_ai.request.seed");
+        aip_otlp_put_count(otlp, seed, (apr_uint64_t)n); /* may be negative */
+    }
+    if (aip_json_int64(m[N].value, &n) && n != 1) {
+        aip_otlp_count(otlp, "gen_ai.request.choice.count", n);
+    }
+    write_real(otlp, "gen_ai.request.frequency_penalty", false, none, m[FREQUENCY].value);
+    write_real(otlp, "gen_ai.request.presence_penalty", false, none, m[PRESENCE].value);
+    aip_otlp_text(otlp, "gen_ai.output.type", output_type(m[FORMAT].value));
+    aip_otlp_text(otlp, "gen_ai.request.reasoning.level",
+                  known_word(m[EFFORT].value, efforts, sizeof efforts / sizeof *efforts));
+}
+
 static void write_answer(aip_otlp_t *otlp, const aip_request_t *req, const aip_account_t *account)
 {
     const aip_answered_t *a = &req->answered;
@@ -239,6 +296,7 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
         aip_fragment_server(otlp, &attempt->endpoint->url);
     }
     write_options(otlp, req, target);
+    write_wishes(otlp, req);
     aip_otlp_count(otlp, "http.response.status_code", attempt->status ? attempt->status : -1);
     aip_otlp_text(otlp, "error.type", error);
     aip_otlp_count(otlp, "aiproxy.attempt", i + 1);
