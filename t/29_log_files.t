@@ -243,6 +243,21 @@ for my $full (qw(full full-buffered)) {
     limit_files(undef);
     push @there, ask(new_client(), $full, 20, 200);
     have($full, "$full after a restart", 2, @there);
+
+    # children that meet a half line at the same time
+    my $prober = new_client();
+    my $whole = sub { grep {/\A[^{\n]/} numbers($full) };
+    for my $round (1 .. 5) {
+        my ($lost, $known) = (dropped($prober), scalar $whole->());
+        limit_files((-s $file) + int(2.5 * $line));
+        my $sent = at_once([$full], 2, [20, 200]);
+        wait_until("$full: lines are dropped", sub { dropped($prober) > $lost && dropped($prober) + $whole->() >= $lost + $known + $sent }, 5);
+        limit_files(undef);
+        $sent += at_once([$full], 2, [20, 200]);
+        eval { wait_until('all lines', sub { dropped($prober) + $whole->() >= $lost + $known + $sent }, 5) };
+        is(dropped($prober) - $lost + $whole->() - $known, $sent, "$full, many writers, $round: each line is whole, or was counted");
+    }
+    is_deeply([map { substr $_, 0, 200 } grep {/.\{"time":"/ || !/\n\z/} grep {/\A[{\n]/} numbers($full)], [], "$full, many writers: none behind a half one");
 }
 $h->stop;
 is_deeply([$h->unexpected('AIP0051')], [], 'nothing unexpected in the log');
