@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* W3C trace context: parsing what clients send, making ids. Called in request threads. Ids come
- * from a generator of each thread's own (xoshiro256**), which asks the system once, for its seed:
- * they have to be unlike each other, not hard to guess. */
+ * from a generator of the process, which asks the system once, for its seed: they have to be unlike
+ * each other, not hard to guess. One of each thread's own would be in no cache when it is needed.
+ */
 #include "aip/trace_context.h"
 
 #include <apr_general.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 static bool is_hex(const char *text, size_t n)
@@ -118,28 +121,38 @@ bool aip_tracestate_ok(const char *text)
 
 /* ---- ids ---- */
 
-static apr_uint64_t rotate(apr_uint64_t x, int k)
+/* Between the numbers of a sequence, and from such a place to its number: one to one.
+ * https://prng.di.unimi.it/splitmix64.c */
+#define STEP APR_UINT64_C(0x9e3779b97f4a7c15)
+
+static apr_uint64_t mix(apr_uint64_t x)
 {
-    return (x << k) | (x >> (64 - k));
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
 }
 
-/* Numbers other than 0. https://prng.di.unimi.it/xoshiro256starstar.c */
+static _Atomic(apr_uint64_t) place;
+static apr_uint64_t own; /* of this process: another one's sequence may come to the same place */
+
+static void seed(void)
+{
+    apr_uint64_t random[2] = {0};
+    (void)apr_generate_random_bytes((unsigned char *)random, sizeof random);
+    atomic_init(&place, random[0]);
+    own = random[1];
+}
+
+/* Numbers other than 0. */
 static void randomize(apr_uint64_t *numbers, int n)
 {
-    static _Thread_local apr_uint64_t state[4];
-    apr_uint64_t *s = state; /* finding it is a call */
-    if (!(s[0] | s[1] | s[2] | s[3])) {
-        (void)apr_generate_random_bytes((unsigned char *)s, sizeof state);
-    }
+    static pthread_once_t seeded = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&seeded, seed);
+    apr_uint64_t at =
+        atomic_fetch_add_explicit(&place, (apr_uint64_t)n * STEP, memory_order_relaxed);
     for (int i = 0; i < n; i++) {
-        apr_uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
-        s[2] ^= s[0];
-        s[3] ^= s[1];
-        s[1] ^= s[2];
-        s[0] ^= s[3];
-        s[2] ^= t;
-        s[3] = rotate(s[3], 45);
-        numbers[i] = result ? result : 1;
+        apr_uint64_t number = mix(mix(at += STEP) ^ own);
+        numbers[i] = number ? number : 1;
     }
 }
 
@@ -212,13 +225,10 @@ void aip_trace_begin(aip_trace_context_t *context, const char *traceparent, doub
     }
 }
 
-/* One to one (splitmix64), so that no two children have the same id. */
+/* One to one, so that no two children have the same id. */
 void aip_trace_child(const aip_trace_context_t *context, unsigned n, char id[AIP_SPAN_ID_HEX + 1])
 {
-    apr_uint64_t x = aip_hex_read(context->span_id) + (n + 1ull) * 0x9e3779b97f4a7c15ull;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    x ^= x >> 31;
+    apr_uint64_t x = mix(aip_hex_read(context->span_id) + ((apr_uint64_t)n + 1) * STEP);
     write_hex(x ? x : 1, id);
     id[AIP_SPAN_ID_HEX] = '\0';
 }
