@@ -124,17 +124,6 @@ static inline void aip_json_out_text(aip_json_out_t *out, const char *key, const
     aip_json_out_chars(out, text);
 }
 
-/** A string of plain ASCII of ours, which is not escaped. */
-static inline void aip_json_out_plain(aip_json_out_t *out, const char *key, aip_span_t text)
-{
-    aip_json_out_begin(out, key);
-    char *p = aip_json_out_room(out, text.len + 2);
-    *p = '"';
-    memcpy(p + 1, text.data, text.len);
-    p[text.len + 1] = '"';
-    out->len += text.len + 2;
-}
-
 /** A value that is JSON already, written as it is; it must hold no line ends. */
 void aip_json_out_raw(aip_json_out_t *out, const char *key, aip_span_t json);
 
@@ -174,7 +163,7 @@ static inline void aip_json_out_null(aip_json_out_t *out, const char *key)
 typedef enum aip_json_kind_e {
     AIP_JSON_TEXT,      /**< const char *, as in aip_json_out_text() */
     AIP_JSON_TEXT_SET,  /**< the same, unless it is NULL */
-    AIP_JSON_PLAIN,     /**< aip_span_t, as in aip_json_out_plain() */
+    AIP_JSON_PLAIN,     /**< aip_span_t, plain ASCII of ours, which is not escaped */
     AIP_JSON_PLAIN_SET, /**< the same, unless its data is NULL */
     AIP_JSON_INT,       /**< int */
     AIP_JSON_INT64,     /**< apr_int64_t */

@@ -201,30 +201,15 @@ static const char pairs[] = "000102030405060708091011121314151617181920212223242
 /* Decimal digits. @return behind them */
 static char *put_digits(char *p, apr_uint64_t value)
 {
+    /* clang-format off */
     static const apr_uint64_t powers[] = {
-#define P(n) UINT64_C(1##n)
-        P(),
-        P(0),
-        P(00),
-        P(000),
-        P(0000),
-        P(00000),
-        P(000000),
-        P(0000000),
-        P(00000000),
-        P(000000000),
-        P(0000000000),
-        P(00000000000),
-        P(000000000000),
-        P(0000000000000),
-        P(00000000000000),
-        P(000000000000000),
-        P(0000000000000000),
-        P(00000000000000000),
-        P(000000000000000000),
-        P(0000000000000000000)
-#undef P
+        1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000,
+        UINT64_C(10000000000), UINT64_C(100000000000), UINT64_C(1000000000000),
+        UINT64_C(10000000000000), UINT64_C(100000000000000), UINT64_C(1000000000000000),
+        UINT64_C(10000000000000000), UINT64_C(100000000000000000),
+        UINT64_C(1000000000000000000), UINT64_C(10000000000000000000),
     };
+    /* clang-format on */
     /* As many as the binary digits say (log10 of 2 is 1233/4096), or one more. */
     unsigned n = (unsigned)(64 - __builtin_clzll(value | 1)) * 1233 >> 12;
     n += (value | 1) >= powers[n];

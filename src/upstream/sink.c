@@ -180,7 +180,7 @@ static void copy_bytes(aip_sink_state_t *state, const char *data, size_t len)
         len = COPY_MAX - state->copied;
     }
     if (state->copied + len > state->copy_room) {
-        apr_size_t room = 2 * (state->copied + len) + 4096;
+        apr_size_t room = 2 * state->copied + len + 512;
         state->copy =
             aip_large_grow(state->req->r->pool, state->copy, state->copied, state->copy_room, room);
         state->copy_room = room;
