@@ -141,8 +141,7 @@ like($r->json->{id}, qr/^chatcmpl-/, 'a provider names its answer');
 
 # ---- what a client wishes ----
 sub wishes {
-    my (%body) = @_;
-    my ($id) = ask('/plain/x', chat('x', %body));
+    my ($id) = ask('/plain/x', @_ == 1 ? $_[0] : chat('x', @_));
     my (undef, $attempt) = $here->wait_trace($id, 2);
     my $told = $attempt->{attributes};
     return {map { s/^gen_ai\.(request\.)?//r => $told->{$_} } grep {/seed|choice|penalty|output\.type|reasoning\.level|stop/} keys %$told};
@@ -156,6 +155,7 @@ is_deeply(
     wishes(seed => 'secret', n => 'secret', frequency_penalty => undef, response_format => {type => 'secret'}, reasoning_effort => 'secret'),
     {}, 'no text of the client'
 );
+is_deeply(wishes('{"messages":[{"role":"user","content":"x"}],"n":3,"seed":1,"seed":2}'), {}, 'one of them twice');
 is_deeply(wishes(response_format => 'json', reasoning_effort => ['low']), {}, 'other shapes');
 
 my ($export) = grep { grep { $_->{trace} eq $id } @{$_->{spans}} } $here->seen;
@@ -164,6 +164,16 @@ is($export->{headers}{Authorization}, "Bearer $secret{collector}", 'with the hea
 is($export->{resource}{'service.name'}, 'the gateway', 'service.name');
 like($export->{resource}{'service.instance.id'}, qr/^[0-9a-f]{32}$/, 'service.instance.id');
 is(told()->{traceparent}, undef, 'the target is told nothing');
+
+# ---- ids that begin here, in all children ----
+my @clients = map { client(port => $at{export}) } 1 .. 12;
+for my $round (1 .. 5) {
+    $_->send_request('POST', '/plain/ids', chat('x')) for @clients;
+    is(scalar(grep { $_->answer->{status} == 200 } @clients), scalar @clients, "answers, $round");
+}
+my @begun = @{wait_until('their spans', sub { my @spans = grep { ($_->{attributes}{'url.path'} // '') eq '/plain/ids' } $here->spans; @spans == 60 ? \@spans : undef })};
+my %ids = map { $_->{trace} => 1, $_->{span} => 1 } @begun;
+is(scalar(keys %ids), 120, 'no two requests have the same ids');
 
 # ---- failover ----
 ($id, $r) = ask('/two', chat($secret{prompt}), do => [{port => port('MOCK_1'), do => {status => 503}}]);

@@ -37,7 +37,6 @@ void aip_json_out_string(aip_json_out_t *out, aip_span_t text, size_t max);
 void aip_json_out_chars(aip_json_out_t *out, const char *text);
 /* `text` has room for AIP_JSON_OUT_NUMBER bytes, which may all be written to. */
 size_t aip_json_out_digits(char *text, apr_int64_t value);
-size_t aip_json_out_thousandths(char *text, apr_int64_t value);
 
 /** @return where `more` bytes can be written; the caller adds what it has written to `len` */
 static inline char *aip_json_out_room(aip_json_out_t *out, size_t more)
@@ -135,15 +134,6 @@ static inline void aip_json_out_int(aip_json_out_t *out, const char *key, apr_in
     out->len += aip_json_out_digits(aip_json_out_begin(out, key), value);
 }
 
-/** `value` * 10^-12 as an exact decimal without an exponent or zeros at its end. */
-void aip_json_out_pico(aip_json_out_t *out, const char *key, apr_int64_t value);
-
-/** Microseconds, written as milliseconds with up to three decimals. */
-static inline void aip_json_out_ms(aip_json_out_t *out, const char *key, apr_interval_time_t value)
-{
-    out->len += aip_json_out_thousandths(aip_json_out_begin(out, key), value);
-}
-
 /** Nine significant digits; null when it is not finite. */
 void aip_json_out_real(aip_json_out_t *out, const char *key, double value);
 
@@ -169,10 +159,11 @@ typedef enum aip_json_kind_e {
     AIP_JSON_INT64,     /**< apr_int64_t */
     AIP_JSON_COUNT,     /**< apr_int64_t, unless it is negative */
     AIP_JSON_BOOL,      /**< bool */
-    AIP_JSON_MS,        /**< apr_interval_time_t, as in aip_json_out_ms() */
+    AIP_JSON_MS,        /**< apr_interval_time_t, as milliseconds with up to three decimals */
     AIP_JSON_MS_NULL,   /**< the same; negative: null */
     AIP_JSON_MS_SET,    /**< the same, unless it is negative */
-    AIP_JSON_PICO       /**< apr_int64_t, as in aip_json_out_pico() */
+    AIP_JSON_PICO /**< apr_int64_t, `value` * 10^-12 as an exact decimal without an exponent or
+                     zeros at its end */
 } aip_json_kind_e;
 
 #define AIP_JSON_FIELD_KEY 28
@@ -184,17 +175,30 @@ typedef struct aip_json_field_t {
     unsigned short offset;
 } aip_json_field_t;
 
+/** 0, or an error of the compiler when a member is not of its kind. */
+#define AIP_JSON_KIND_OF(x)                                                                        \
+    _Generic((x), char *: AIP_JSON_TEXT, const char *: AIP_JSON_TEXT, aip_span_t: AIP_JSON_PLAIN,  \
+             int: AIP_JSON_INT, bool: AIP_JSON_BOOL, apr_int64_t: AIP_JSON_INT64)
+#define AIP_JSON_KIND_BASE(kind)                                                                   \
+    ((kind) <= AIP_JSON_TEXT_SET                         ? AIP_JSON_TEXT                           \
+     : (kind) <= AIP_JSON_PLAIN_SET                      ? AIP_JSON_PLAIN                          \
+     : (kind) == AIP_JSON_INT || (kind) == AIP_JSON_BOOL ? (kind)                                  \
+                                                         : AIP_JSON_INT64)
+#define AIP_JSON_KIND_CHECK(kind, x)                                                               \
+    (0 * sizeof(char[AIP_JSON_KIND_OF(x) == AIP_JSON_KIND_BASE(kind) ? 1 : -1]))
+
 /** @param key  a literal, plain ASCII, at most 24 characters */
 #define AIP_JSON_FIELD(key, kind, type, member)                                                    \
     {                                                                                              \
-        "\"" key "\":", sizeof(key) + 2, kind, offsetof(type, member)                              \
+        "\"" key "\":", sizeof(key) + 2, kind,                                                     \
+            offsetof(type, member) + AIP_JSON_KIND_CHECK(kind, ((type *)0)->member)                \
     }
 
 /** Members of the struct at `from`, in the order of the table. */
 void aip_json_out_fields(aip_json_out_t *out, const aip_json_field_t *fields, size_t n,
                          const void *from);
 
-/** An exact decimal as in aip_json_out_pico(). */
+/** An exact decimal as that of AIP_JSON_PICO. */
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool);
 
 /** Whether a text is ASCII of which nothing has to be escaped. */

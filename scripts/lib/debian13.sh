@@ -44,8 +44,9 @@ find "$root/src" -mindepth 1 -maxdepth 1 ! -name .cache -exec rm -rf {} +
     --exclude=./aclocal.m4 --exclude=./build-aux --exclude=./m4 .) | tar xf - -C "$root/src"
 # shellcheck disable=SC2016
 inside sh -c 'cd /src && scripts/setup units && scripts/build --enable-werror --with-check &&
-    make -C .cache/build -j"$(nproc)" --no-print-directory t/unit/run' >&2
+    make -C .cache/build -j"$(nproc)" --no-print-directory t/unit/run t/unit/run_portable' >&2
 status=0
 inside sh -c 'cd /src/.cache/build && AIP_SRCDIR=/src t/unit/run' || status=1
+inside sh -c 'cd /src/.cache/build && AIP_SRCDIR=/src t/unit/run_portable' || status=1
 inside sh -c 'cd /src && scripts/lib/server-tests.sh .cache/build event "$@"' sh "$@" || status=1
 exit $status

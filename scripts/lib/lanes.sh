@@ -47,7 +47,7 @@ chmod 755 "$reports"/*.supp
 
 build_with() {
     AIP_BUILDDIR=$build AIP_INSTALLDIR=$build/install CFLAGS=$1 scripts/build --enable-werror --with-check "${@:2}"
-    make -C "$build" -j"$(nproc)" --no-print-directory t/unit/run
+    make -C "$build" -j"$(nproc)" --no-print-directory t/unit/run t/unit/run_portable
 }
 
 # wrapper COMMAND...: what is started in httpd's place
@@ -103,7 +103,7 @@ prepare_tsan() {
 
 prepare_valgrind() {
     AIP_BUILDDIR=$build scripts/build --enable-werror --with-check
-    make -C "$build" -j"$(nproc)" --no-print-directory t/unit/run
+    make -C "$build" -j"$(nproc)" --no-print-directory t/unit/run t/unit/run_portable
     memcheck="valgrind -q --leak-check=full --show-leak-kinds=definite,indirect,possible"
     memcheck="$memcheck --errors-for-leak-kinds=definite,indirect,possible --keep-debuginfo=yes --num-callers=25"
     memcheck="$memcheck --suppressions=$reports/valgrind.supp --log-file=$reports/report.%p"
@@ -120,7 +120,14 @@ units() {
     [ -z "$tool_env" ] || read -r -a before <<<"$tool_env"
     [ -z "${tool_path:-}" ] || before+=("LD_LIBRARY_PATH=$tool_path")
     # shellcheck disable=SC2086
-    (cd "$build" && env "${before[@]}" CK_FORK=no AIP_SRCDIR="$src" ${memcheck:-} t/unit/run 2>&1) | tee "$reports/units"
+    (
+        cd "$build" || exit
+        status=0
+        for run in t/unit/run t/unit/run_portable; do
+            env "${before[@]}" CK_FORK=no AIP_SRCDIR="$src" ${memcheck:-} $run 2>&1 || status=1
+        done
+        exit $status
+    ) | tee "$reports/units"
 }
 
 servers() {

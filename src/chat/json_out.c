@@ -267,16 +267,6 @@ static char *put_pico(char *p, apr_int64_t value)
     return p;
 }
 
-size_t aip_json_out_thousandths(char *text, apr_int64_t value)
-{
-    return (size_t)(put_thousandths(text, value) - text);
-}
-
-void aip_json_out_pico(aip_json_out_t *out, const char *key, apr_int64_t value)
-{
-    out->len = (size_t)(put_pico(aip_json_out_begin(out, key), value) - out->data);
-}
-
 const char *aip_pico_text(apr_int64_t value, apr_pool_t *pool)
 {
     char text[AIP_JSON_OUT_NUMBER];
@@ -316,11 +306,15 @@ static char *put_word(char *p, const char *word, size_t len)
     return (char *)memcpy(p, word, 5) + len;
 }
 
+static apr_int64_t number_at(const void *value)
+{
+    return *(const apr_int64_t *)value;
+}
+
 /* One member, which its key does not show yet. @param p  behind the key, with room for a number
  * @return behind the value; NULL: it is left out */
 static char *put_value(aip_json_out_t *out, char *p, aip_json_kind_e kind, const void *value)
 {
-    const apr_int64_t *number = value;
     switch (kind) {
     case AIP_JSON_TEXT_SET:
         return *(const char *const *)value ? put_chars(out, p, *(const char *const *)value) : NULL;
@@ -334,19 +328,20 @@ static char *put_value(aip_json_out_t *out, char *p, aip_json_kind_e kind, const
     case AIP_JSON_INT:
         return put_signed(p, *(const int *)value);
     case AIP_JSON_COUNT:
-        return *number >= 0 ? put_digits(p, (apr_uint64_t)*number) : NULL;
+        return number_at(value) >= 0 ? put_digits(p, (apr_uint64_t)number_at(value)) : NULL;
     case AIP_JSON_INT64:
-        return put_signed(p, *number);
+        return put_signed(p, number_at(value));
     case AIP_JSON_BOOL:
         return *(const bool *)value ? put_word(p, "true\0", 4) : put_word(p, "false", 5);
     case AIP_JSON_MS_NULL:
-        return *number >= 0 ? put_thousandths(p, *number) : put_word(p, "null\0", 4);
+        return number_at(value) >= 0 ? put_thousandths(p, number_at(value))
+                                     : put_word(p, "null\0", 4);
     case AIP_JSON_MS_SET:
-        return *number >= 0 ? put_thousandths(p, *number) : NULL;
+        return number_at(value) >= 0 ? put_thousandths(p, number_at(value)) : NULL;
     case AIP_JSON_MS:
-        return put_thousandths(p, *number);
+        return put_thousandths(p, number_at(value));
     case AIP_JSON_PICO:
-        return put_pico(p, *number);
+        return put_pico(p, number_at(value));
     }
     return NULL;
 }

@@ -185,7 +185,8 @@ static const char *output_type(aip_span_t response_format)
     return word && word != types[0] ? "json" : word;
 }
 
-/* What else the client wishes: numbers and words of ours, no text of its own, so no `stop`. */
+/* What else the client wishes, once for all attempts, since its body is read for it: numbers and
+ * words of ours, no text of its own, so no `stop`. */
 static void write_wishes(aip_otlp_t *otlp, const aip_request_t *req)
 {
     enum { SEED, N, FREQUENCY, PRESENCE, FORMAT, EFFORT, COUNT };
@@ -274,8 +275,9 @@ static const char *attempt_error(const aip_attempt_t *attempt, apr_pool_t *pool)
     return attempt->outcome == AIP_OUTCOME_OK ? NULL : aip_outcome_name(attempt->outcome);
 }
 
+/* @param wishes  attributes that all attempts have */
 static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
-                               const aip_account_t *account, int i)
+                               const aip_account_t *account, aip_span_t wishes, int i)
 {
     const aip_attempt_t *attempt = &req->upstream.attempts[i];
     const aip_target_t *target = attempt->target;
@@ -296,7 +298,7 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
         aip_fragment_server(otlp, &attempt->endpoint->url);
     }
     write_options(otlp, req, target);
-    write_wishes(otlp, req);
+    aip_otlp_attributes(otlp, wishes);
     aip_otlp_count(otlp, "http.response.status_code", attempt->status ? attempt->status : -1);
     aip_otlp_text(otlp, "error.type", error);
     aip_otlp_count(otlp, "aiproxy.attempt", i + 1);
@@ -309,7 +311,7 @@ static void write_attempt_span(aip_otlp_t *otlp, const aip_request_t *req,
 
 void aip_trace_finish(const aip_request_t *req, const aip_account_t *account)
 {
-    aip_otlp_t otlp = {.pool = req->r->pool};
+    aip_otlp_t otlp = {.pool = req->r->pool}, wishes = {.pool = req->r->pool};
     if (req->conf->f.traces != AIP_TRACES_EXPORT || !req->trace.sampled) {
         return;
     }
@@ -320,8 +322,11 @@ void aip_trace_finish(const aip_request_t *req, const aip_account_t *account)
     if (req->route.search_start) {
         write_search_span(&otlp, req);
     }
+    if (req->upstream.n) {
+        write_wishes(&wishes, req);
+    }
     for (int i = 0; i < req->upstream.n; i++) {
-        write_attempt_span(&otlp, req, account, i);
+        write_attempt_span(&otlp, req, account, (aip_span_t){wishes.data, wishes.len}, i);
     }
     aip_traces_push(req->r->server, (aip_span_t){otlp.data, otlp.len}, otlp.spans);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The price of an answer. Called once for each attempt whose answer was read.
+/* The price of an answer. Called once for each attempt whose answer was not kept back.
  *
  * A price is P x 10^-9 for 10^6 tokens, a factor F x 10^-6: tokens x P x F x F is the cost in units
  * of 10^-27, and 10^15 of these are 10^-12. All terms have that unit, so they are added before

@@ -6,9 +6,11 @@
 #include "aip/trace_context.h"
 
 #include <apr_general.h>
+#include <apr_time.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool is_hex(const char *text, size_t n)
 {
@@ -137,8 +139,11 @@ static apr_uint64_t own; /* of this process: another one's sequence may come to 
 
 static void seed(void)
 {
-    apr_uint64_t random[2] = {0};
-    (void)apr_generate_random_bytes((unsigned char *)random, sizeof random);
+    apr_uint64_t random[2];
+    if (apr_generate_random_bytes((unsigned char *)random, sizeof random) != APR_SUCCESS) {
+        random[0] = mix((apr_uint64_t)apr_time_now());
+        random[1] = mix((apr_uint64_t)getpid());
+    }
     atomic_init(&place, random[0]);
     own = random[1];
 }

@@ -7,6 +7,7 @@
 #include "aip/reassembly.h"
 
 #include <apr_general.h>
+#include <apr_strings.h>
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,7 +17,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* One value for each byte of the input. */
+typedef struct fields_t {
+    apr_int64_t number, time;
+    const char *text;
+    aip_span_t plain;
+} fields_t;
+
+static const aip_json_field_t table[] = {
+    AIP_JSON_FIELD("pico", AIP_JSON_PICO, fields_t, number),
+    AIP_JSON_FIELD("text", AIP_JSON_TEXT, fields_t, text),
+    AIP_JSON_FIELD("ms", AIP_JSON_MS, fields_t, time),
+    AIP_JSON_FIELD("count", AIP_JSON_COUNT, fields_t, number),
+    AIP_JSON_FIELD("plain", AIP_JSON_PLAIN, fields_t, plain),
+};
+
+/* One value for each byte of the input; where there is a key, also some members of a struct. */
 static void write_values(aip_json_out_t *out, const uint8_t *data, size_t size)
 {
     const aip_span_t rest = {(const char *)data, size};
@@ -34,10 +49,14 @@ static void write_values(aip_json_out_t *out, const uint8_t *data, size_t size)
         } else if (data[i] % 16 == 2 && depth) {
             aip_json_out_end(out);
             depth--;
-        } else if (data[i] % 16 == 3) {
-            aip_json_out_pico(out, key, (apr_int64_t)((uint64_t)data[i] << (i % 60)));
+        } else if (data[i] % 16 == 3 && key) {
+            const fields_t fields = {.number = (apr_int64_t)((uint64_t)data[i] << (i % 60)),
+                                     .time = -(apr_int64_t)i,
+                                     .text = apr_pstrmemdup(out->pool, text.data, text.len),
+                                     .plain = {"plainplainplain", data[i] / 16}};
+            aip_json_out_fields(out, table, sizeof table / sizeof *table, &fields);
         } else if (data[i] % 16 == 4) {
-            aip_json_out_ms(out, key, -(apr_int64_t)i);
+            aip_json_out_int(out, key, -(apr_int64_t)((uint64_t)i << (i % 50)));
         } else if (data[i] % 16 < 7) {
             aip_json_out_span(out, key, text, data[i]);
         }

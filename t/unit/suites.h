@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef AIP_T_UNIT_SUITES_H
 #define AIP_T_UNIT_SUITES_H
-/* All suites of unit tests, one for each t/unit/test_<unit>.c, and how main.c, main_redis.c and
- * main_pgvector.c run theirs. */
+/* All suites of unit tests, one for each t/unit/test_<unit>.c, and how main.c, main_portable.c,
+ * main_redis.c and main_pgvector.c run theirs. */
 
 #include <check.h>
 #include <stdio.h>

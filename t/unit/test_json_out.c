@@ -217,12 +217,19 @@ START_TEST(cuts)
 }
 END_TEST
 
+typedef struct number_row_t {
+    apr_int64_t value;
+    const char *integer, *pico, *ms;
+} number_row_t;
+
+static const aip_json_field_t decimals[] = {
+    AIP_JSON_FIELD("pico", AIP_JSON_PICO, number_row_t, value),
+    AIP_JSON_FIELD("ms", AIP_JSON_MS, number_row_t, value),
+};
+
 START_TEST(numbers)
 {
-    static const struct {
-        apr_int64_t value;
-        const char *integer, *pico, *ms;
-    } rows[] = {
+    static const number_row_t rows[] = {
         {0, "0", "0", "0"},
         {1, "1", "0.000000000001", "0.001"},
         {-1, "-1", "-0.000000000001", "-0.001"},
@@ -239,10 +246,9 @@ START_TEST(numbers)
         aip_json_out_t out;
         aip_json_out_init(&out, pool, 1);
         aip_json_out_int(&out, NULL, rows[i].value);
-        aip_json_out_pico(&out, NULL, rows[i].value);
-        aip_json_out_ms(&out, NULL, rows[i].value);
-        ck_assert_str_eq(written(&out),
-                         apr_psprintf(pool, "%s,%s,%s", rows[i].integer, rows[i].pico, rows[i].ms));
+        aip_json_out_fields(&out, decimals, 2, &rows[i]);
+        ck_assert_str_eq(written(&out), apr_psprintf(pool, "%s,\"pico\":%s,\"ms\":%s",
+                                                     rows[i].integer, rows[i].pico, rows[i].ms));
         ck_assert_str_eq(aip_pico_text(rows[i].value, pool), rows[i].pico);
     }
 }
@@ -256,10 +262,12 @@ START_TEST(lengths)
             aip_json_out_t out;
             aip_json_out_init(&out, pool, 1);
             aip_json_out_int(&out, NULL, value);
-            aip_json_out_ms(&out, NULL, value * 1000 + 120);
-            ck_assert_str_eq(
-                written(&out),
-                apr_psprintf(pool, "%" APR_INT64_T_FMT ",%" APR_INT64_T_FMT ".12", value, value));
+            aip_json_out_fields(&out, &decimals[1], 1,
+                                &(number_row_t){.value = value * 1000 + 120});
+            ck_assert_str_eq(written(&out),
+                             apr_psprintf(pool,
+                                          "%" APR_INT64_T_FMT ",\"ms\":%" APR_INT64_T_FMT ".12",
+                                          value, value));
         }
     }
 }
@@ -311,6 +319,19 @@ START_TEST(fields)
                      "\"number\":-7,\"int64\":49000000,\"count\":49000000,\"flag\":true,\"ms\":1.5,"
                      "\"ms_null\":1.5,\"ms_set\":1.5,\"a_key_of_24_characters_.\":0.000049,"
                      "\"plain\":\"c\"}");
+    for (int len = 1; len < 1000; len++) { /* grows in the middle of a member */
+        const char *text = apr_psprintf(pool, "%0*d", len, 7);
+        const all_kinds_t longer = {
+            .text = apr_pstrcat(pool, "\"", text, NULL), .plain = {text, (size_t)len}, .number = 1};
+        const char *quoted = apr_pstrcat(pool, "\"\\\"", text, "\"", NULL);
+        ck_assert_str_eq(fields_of(&longer),
+                         apr_psprintf(pool,
+                                      "{\"text\":%s,\"text_set\":%s,\"plain_set\":\"%s\","
+                                      "\"number\":1,\"int64\":0,\"count\":0,\"flag\":false,"
+                                      "\"ms\":0,\"ms_null\":0,\"ms_set\":0,"
+                                      "\"a_key_of_24_characters_.\":0,\"plain\":\"%s\"}",
+                                      quoted, quoted, text, text));
+    }
     ck_assert_str_eq(fields_of(&none),
                      "{\"text\":null,\"number\":7,\"int64\":-1,\"flag\":false,\"ms\":-1.5,"
                      "\"ms_null\":null,\"a_key_of_24_characters_.\":-0.000000000001}");

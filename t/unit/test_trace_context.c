@@ -3,6 +3,8 @@
  * test suite. */
 #include "aip/trace_context.h"
 
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fixture.h"
@@ -143,6 +145,55 @@ START_TEST(begin)
 }
 END_TEST
 
+#define THREADS 4
+#define EACH 10000
+
+typedef char both_ids_t[AIP_TRACE_ID_HEX + AIP_SPAN_ID_HEX + 1];
+
+static void *draw(void *ids)
+{
+    both_ids_t *drawn = ids;
+    for (int i = 0; i < EACH; i++) {
+        aip_trace_context_t context;
+        aip_trace_begin(&context, NULL, 1);
+        apr_snprintf(drawn[i], sizeof drawn[i], "%s%s", context.trace_id, context.span_id);
+    }
+    return NULL;
+}
+
+static int by_span(const void *a, const void *b)
+{
+    return strcmp((const char *)a + AIP_TRACE_ID_HEX, (const char *)b + AIP_TRACE_ID_HEX);
+}
+
+static int by_trace(const void *a, const void *b)
+{
+    return strncmp(a, b, AIP_TRACE_ID_HEX);
+}
+
+/* Of all threads, no two spans and no two traces have the same id; nor have the halves of one. */
+START_TEST(unique)
+{
+    pthread_t threads[THREADS];
+    both_ids_t *ids = apr_palloc(pool, THREADS * EACH * sizeof *ids);
+    for (int i = 0; i < THREADS; i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, draw, ids + i * EACH), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    qsort(ids, THREADS * EACH, sizeof *ids, by_span);
+    for (int i = 1; i < THREADS * EACH; i++) {
+        ck_assert_int_ne(by_span(ids[i - 1], ids[i]), 0);
+        ck_assert_int_ne(strncmp(ids[i], ids[i] + AIP_SPAN_ID_HEX, AIP_SPAN_ID_HEX), 0);
+    }
+    qsort(ids, THREADS * EACH, sizeof *ids, by_trace);
+    for (int i = 1; i < THREADS * EACH; i++) {
+        ck_assert_int_ne(by_trace(ids[i - 1], ids[i]), 0);
+    }
+}
+END_TEST
+
 START_TEST(ratio)
 {
     int sampled = 0;
@@ -203,6 +254,7 @@ Suite *trace_context_suite(void)
     tcase_add_loop_test(tcase, state, 0, ROWS(states));
     tcase_add_test(tcase, state_limits);
     tcase_add_test(tcase, begin);
+    tcase_add_test(tcase, unique);
     tcase_add_test(tcase, ratio);
     tcase_add_test(tcase, children);
     tcase_add_test(tcase, written);
